@@ -1,0 +1,59 @@
+# Endcap: `make demo` shows it, `make test` is what CI runs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONUNBUFFERED := 1
+
+# make demo DIR=… PORT=… DATA=… FORMAT=…
+FORMAT ?= $(if $(DATA),generic,)
+DIR ?= var/$(or $(FORMAT),demo)
+PORT ?= 8080
+# Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
+TORCH_INDEX_URL ?=
+
+.PHONY: demo test check format lint types imports tests test-long bench-open gpu-check clean help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Endcap needs Python 3.11 or newer; this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,test]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## a shop, its features, a model and the running service (DIR= PORT= DATA= FORMAT=)
+	@exec $(BIN)/endcap demo --dir '$(DIR)' --port $(PORT) $(if $(DATA),--data $(DATA)) $(if $(FORMAT),--format $(FORMAT))
+
+test: check tests  ## everything that CI runs
+
+check: format lint types imports  ## formatting, lint, types, import contracts
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed
+	$(BIN)/lint-imports --no-cache
+
+tests: $(VENV)/.installed
+	$(BIN)/pytest -m 'not slow' --durations=10
+
+test-long: $(VENV)/.installed  ## the tests that take minutes
+	$(BIN)/pytest -m slow
+
+bench-open: $(VENV)/.installed  ## 100 requests/s, open loop, against a demo shop of its own (RATE= DURATION=)
+	$(BIN)/python -m infra.bench_open --rate $(or $(RATE),100) --duration $(or $(DURATION),30)
+
+gpu-check: $(VENV)/.installed  ## the tests that need an NVIDIA GPU; says so where there is none
+	$(BIN)/pytest -m gpu -rs tests
+
+clean:  ## removes the virtual environment and the demos
+	rm -rf $(VENV) var

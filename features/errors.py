@@ -1,0 +1,39 @@
+"""What can go wrong in the features room.
+
+FeaturesError
+ |- InputError             a file, row or column that cannot be read as what it should be
+ |- FeatureStoreError      Redis or Feast did not answer, or answered with something unreadable
+     |- FeatureStoreTimeout
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class FeaturesError(Exception):
+    """Base of every error that the features room raises on purpose."""
+
+
+class InputError(FeaturesError):
+    """Input that cannot be used. `str()` is one line: `events.csv: row 17, column timestamp: 'soon' is not a time`.
+
+    `row` counts as a text editor counts lines: 1 is the header of a CSV file, 2 its first record.
+    """
+
+    def __init__(
+        self, message: str, *, file: Path | str | None = None, row: int | None = None, column: str | None = None
+    ) -> None:
+        self.file, self.row, self.column, self.message = file, row, column, message
+        place = ", ".join(
+            part for part in (f"row {row}" if row is not None else "", f"column {column}" if column else "") if part
+        )
+        super().__init__(": ".join(part for part in (str(file) if file else "", place, message) if part))
+
+
+class FeatureStoreError(FeaturesError):
+    """The online store did not answer, or answered with something unreadable."""
+
+
+class FeatureStoreTimeout(FeatureStoreError):
+    """The online store did not answer in the time that it was given."""

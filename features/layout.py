@@ -1,0 +1,163 @@
+"""Feast's Redis layout, as its `docs/specs/online_store_format.md` describes it. Pure functions.
+
+One hash an entity. Key: the entity key serialized (version 3), then the project's name. Field of a feature: the 4
+little-endian bytes of murmur3_32(`view:feature`), value a serialized `feast.types.Value`. Field `_ts:<view>`: the event
+time of the view's row, a serialized `google.protobuf.Timestamp`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import mmh3
+
+STRING = 2  # feast.types.ValueType.STRING
+
+
+def key_maker(project: str, join_key: str) -> Callable[[str], bytes]:
+    """entity id -> Redis key, for an entity with one string join key (entity key serialization version 3)."""
+    name = join_key.encode()
+    head = struct.pack("<III", 1, STRING, len(name)) + name + struct.pack("<I", STRING)
+    tail = project.encode()
+
+    def key(entity_id: str) -> bytes:
+        encoded = entity_id.encode()
+        return head + struct.pack("<I", len(encoded)) + encoded + tail
+
+    return key
+
+
+def feature_field(view: str, feature: str) -> bytes:
+    """The hash field that holds a feature's value."""
+    return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def timestamp_field(view: str) -> bytes:
+    """The hash field that holds the event time of a view's row."""
+    return f"_ts:{view}".encode()
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """A protobuf varint at `at` -> (its unsigned 64 bits, the place after it). Raises IndexError when cut short."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("a varint is longer than 10 bytes")
+
+
+def signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def decode_timestamp(data: bytes) -> float:
+    """A serialized protobuf Timestamp -> seconds since the epoch. Zero fields are absent in proto3.
+
+    Raises ValueError when it is not one.
+    """
+    seconds = nanos = at = 0
+    try:
+        while at < len(data):
+            tag, (value, at) = data[at], varint(data, at + 1)
+            if tag == 0x08:
+                seconds = signed(value)
+            elif tag == 0x10:
+                nanos = value
+            else:
+                raise ValueError(f"no Timestamp has a field with tag {tag:#x}")
+    except IndexError as error:
+        raise ValueError("a Timestamp is cut short") from error
+    return seconds + nanos * 1e-9
+
+
+_FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
+
+
+def decode_value(data: bytes) -> Any:
+    """A serialized `feast.types.Value` -> the Python value that Feast's own SDK gives; None for null or empty.
+
+    Scalars and lists of strings are read directly; every other type goes through Feast's protobuf class. Values inside
+    the `val` oneof are written even when zero, so an empty message is a null. Raises ValueError when it is no Value.
+    """
+    if not data:
+        return None
+    decode = _FAST.get(data[0])
+    try:
+        return decode(data) if decode else _slow(data)
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise ValueError(f"a feature value is cut short or malformed ({len(data)} bytes)") from error
+
+
+def _whole(value: Any, end: int, data: bytes) -> Any:
+    if end != len(data):
+        return _slow(data)
+    return value
+
+
+def _string(data: bytes) -> Any:
+    size, at = varint(data, 1)
+    return _whole(data[at : at + size].decode() if at + size <= len(data) else None, at + size, data)
+
+
+def _int(data: bytes) -> Any:
+    value, at = varint(data, 1)
+    return _whole(signed(value), at, data)
+
+
+def _bool(data: bytes) -> Any:
+    return _whole(data[1] != 0, 2, data)
+
+
+def _float(data: bytes) -> Any:
+    return _whole(_FLOAT.unpack_from(data, 1)[0], 5, data)
+
+
+def _double(data: bytes) -> Any:
+    return _whole(_DOUBLE.unpack_from(data, 1)[0], 9, data)
+
+
+def _strings(data: bytes) -> Any:
+    size, at = varint(data, 1)
+    end = at + size
+    if end != len(data):
+        return _slow(data)
+    values = []
+    while at < end:
+        if data[at] != 0x0A:
+            return _slow(data)
+        length, at = varint(data, at + 1)
+        if at + length > end:
+            raise ValueError("a list of strings is cut short")
+        values.append(data[at : at + length].decode())
+        at += length
+    return values
+
+
+def _slow(data: bytes) -> Any:
+    from feast.protos.feast.types.Value_pb2 import Value
+    from feast.type_map import feast_value_type_to_python_type
+    from google.protobuf.message import DecodeError
+
+    try:
+        return feast_value_type_to_python_type(Value.FromString(data))
+    except DecodeError as error:
+        raise ValueError(f"a feature value is cut short or malformed ({len(data)} bytes)") from error
+
+
+# tag byte = field number << 3 | wire type, by the numbers in feast's Value.proto
+_FAST: dict[int, Callable[[bytes], Any]] = {
+    0x12: _string,
+    0x18: _int,
+    0x20: _int,
+    0x29: _double,
+    0x35: _float,
+    0x38: _bool,
+    0x62: _strings,
+}

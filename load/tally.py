@@ -1,0 +1,89 @@
+"""Adds up outcomes in memory that does not grow with their number, so a run may be as long as one likes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import msgspec
+
+from load.histogram import Durations
+from load.outcome import Outcome
+from load.server_timing import stages
+
+
+class _Degradable(msgspec.Struct):
+    """The one field of an answer that is read here: what the server left out to answer at all."""
+
+    degraded: list[str] = []
+
+
+class Tally:
+    """Counts and durations of a run's outcomes from `since` seconds on; what was due earlier is warm-up, and dropped.
+
+    `latency` holds, from the intended time, every 2xx answer and, with the time that it has waited so far, every
+    request still waiting at the end: leaving those out would reward a server for hanging. Quick refusals and broken
+    connections are not in it, because they would flatter it; they are `errors` and `statuses`, and `failures` holds
+    how long they took.
+    """
+
+    def __init__(self, since: float = 0.0) -> None:
+        self._since = since
+        self._decoder = msgspec.json.Decoder(_Degradable)
+        self.planned = self.sent = self.answered = self.ok = 0
+        self.statuses: Counter[int] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.degraded_answers = self.unreadable_answers = self.unreadable_timings = 0
+        self.degraded: Counter[str] = Counter()
+        self.latency, self.since_sent = Durations(), Durations()
+        self.failures, self.lateness = Durations(), Durations()
+        self.stages: defaultdict[str, Durations] = defaultdict(Durations)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in one outcome."""
+        if outcome.at < self._since:
+            return
+        self.planned += 1
+        self.lateness.record(outcome.lateness)
+        if outcome.since_sent is not None:
+            self.sent += 1
+        if outcome.error is not None:
+            self.errors[outcome.error] += 1
+            waiting = outcome.error in ("unanswered", "unsent")
+            (self.latency if waiting else self.failures).record(outcome.latency)
+            return
+        assert outcome.answer is not None and outcome.since_sent is not None
+        self.answered += 1
+        self.statuses[outcome.answer.status] += 1
+        self._add_stages(outcome.answer.server_timing)
+        if 200 <= outcome.answer.status < 300:
+            self.ok += 1
+            self.latency.record(outcome.latency)
+            self.since_sent.record(outcome.since_sent)
+            self._add_degraded(outcome.answer.body)
+        else:
+            self.failures.record(outcome.latency)
+
+    def error_share(self) -> float | None:
+        """The part of the planned requests, 0 to 1, that did not get a 2xx answer."""
+        return 1 - self.ok / self.planned if self.planned else None
+
+    def degraded_share(self) -> float | None:
+        """The part of the 2xx answers, 0 to 1, that name something degraded."""
+        return self.degraded_answers / self.ok if self.ok else None
+
+    def _add_stages(self, header: str) -> None:
+        try:
+            for stage, seconds in stages(header):
+                self.stages[stage].record(seconds)
+        except ValueError:
+            self.unreadable_timings += 1
+
+    def _add_degraded(self, body: bytes) -> None:
+        try:
+            degraded = self._decoder.decode(body).degraded
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.unreadable_answers += 1
+            return
+        if degraded:
+            self.degraded_answers += 1
+            self.degraded.update(set(degraded))

@@ -1,0 +1,175 @@
+"""The batch path: one micro-batch of queries, from raw features to ranked items. Reads top to bottom.
+
+It knows no network, no request, and no clock but the one it is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
+from ranking.bundle import Bundle
+from ranking.covisit import accumulate, lookup
+from ranking.device import place_index
+from ranking.filters.eligible import Eligible
+from ranking.schema import Encoder, number
+from ranking.sources.base import Batch, Source
+
+
+class StageClock(Protocol):
+    """Times a stage from `with` to its end, also when the stage fails."""
+
+    def __call__(self, stage: str) -> AbstractContextManager[object]: ...
+
+
+class Candidates:
+    """What was retrieved for each query, padded to the longest: rows int64[B, C] (-1 empty), source uint8[B, C]."""
+
+    def __init__(self, rows: Rows, source: np.ndarray, found: Scores) -> None:
+        self.rows, self.source, self.found = rows, source, found
+
+
+class BatchPath:
+    """One bundle on one device. Not for concurrent callers."""
+
+    def __init__(self, bundle: Bundle, sources: Sequence[Source], device: torch.device) -> None:
+        self.bundle, self.device = bundle, device
+        self.sources = {source.name: source for source in sources}
+        user, items = bundle.manifest.user, bundle.items
+        self.schema = user
+        self.encoder = Encoder(user.dense, user.categorical)
+        self.eligible = Eligible(items)
+        self.index = place_index(bundle, device)
+        self.user_tower, self.ranker = bundle.user_tower.to(device), bundle.ranker.to(device)
+        self.embeddings = torch.from_numpy(np.ascontiguousarray(items.embeddings)).to(device)
+        self.item_dense = torch.from_numpy(items.dense).to(device)
+        self.item_categorical = torch.from_numpy(items.categorical).to(device)
+
+    @torch.inference_mode()
+    def recommend(self, queries: Sequence[Query], clock: StageClock) -> list[Ranked]:
+        """The best items for each query, in the order of the queries."""
+        with clock("encode"):
+            inputs, batch = self.encode(queries)
+        with clock("filter"):
+            excluded = self.exclude(batch)
+        with clock("retrieve"):
+            candidates = self.retrieve(batch, excluded)
+        with clock("score"):
+            scores = self.score(inputs, batch, candidates)
+        with clock("select"):
+            return list(self.select(batch, candidates, scores))
+
+    def encode(self, queries: Sequence[Query]) -> tuple[list[torch.Tensor], Batch]:
+        """Raw values -> dense f32[B, D], categorical i64[B, K], history i64[B, L], and user f32[B, E] before them."""
+        schema, size = self.schema, len(queries)
+        raw = np.array([[number(q.features.get(one.source)) for one in schema.dense] for q in queries], np.float64)
+        words = [[q.features.get(one.source) for q in queries] for one in schema.categorical]
+        history = np.full((size, schema.history.length), -1, np.int64)
+        for i, query in enumerate(queries):
+            recent = query.features.get(schema.history.source)
+            stored = [str(one) for one in recent] if isinstance(recent, list) else []
+            rows = self.bundle.items.rows([*stored, *query.session])[-schema.history.length :]
+            history[i, schema.history.length - len(rows) :] = rows
+        dense = self.encoder.dense(raw.reshape(size, len(schema.dense)))
+        categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)
+        inputs = [torch.from_numpy(one).to(self.device) for one in (dense, categorical, history)]
+        users = self.user_tower(*inputs)
+        return [users, *inputs], Batch(queries, history, users.cpu().numpy(), [None] * size)
+
+    def exclude(self, batch: Batch) -> list[Rows]:
+        """The rows that each query may not be answered with; fills `batch.allowed` where the search must know."""
+        items = self.bundle.items
+        excluded = [items.rows([*q.exclude, q.item_id] if q.item_id else q.exclude) for q in batch.queries]
+        batch.allowed = [
+            None if query.rank is not None else self.eligible.mask(query, rows)
+            for query, rows in zip(batch.queries, excluded, strict=True)
+        ]
+        return excluded
+
+    def retrieve(self, batch: Batch, excluded: Sequence[Rows]) -> Candidates:
+        """Asks each source for the queries that name it; a candidate belongs to the first source that proposed it."""
+        proposed: list[list[tuple[int, Scores, Rows]]] = [[] for _ in batch.queries]
+        for name in dict.fromkeys(name for query in batch.queries for name in query.sources):
+            which = [i for i, q in enumerate(batch.queries) if name in q.sources and q.rank is None]
+            if not which:
+                continue
+            k = max(batch.queries[i].sources[name] + len(excluded[i]) for i in which)
+            answers = self.sources[name].retrieve(self.bundle, self.index, batch, which, k)
+            for i, (scores, rows) in zip(which, answers, strict=True):
+                keep = self.eligible.keep(rows, batch.allowed[i], excluded[i])
+                quota = batch.queries[i].sources[name]
+                place = list(batch.queries[i].sources).index(name)
+                proposed[i].append((place, scores[keep][:quota], rows[keep][:quota]))
+        for i, query in enumerate(batch.queries):
+            if query.rank is not None:
+                rows = self.bundle.items.rows(query.rank)
+                proposed[i] = [(0, np.zeros(len(rows), np.float32), rows)]
+        return pad([merge(sorted(one, key=lambda part: part[0])) for one in proposed])
+
+    def score(self, inputs: list[torch.Tensor], batch: Batch, candidates: Candidates) -> Scores:
+        """float32[B, C]: the ranker's score; for a query that wants none, the order in which sources proposed."""
+        rows = candidates.rows
+        order = -np.broadcast_to(np.arange(rows.shape[1], dtype=np.float32), rows.shape)
+        scores = np.where(rows >= 0, order, np.float32(-np.inf))
+        ranked = [i for i, query in enumerate(batch.queries) if query.ranked]
+        if not ranked or not rows.shape[1]:
+            return scores
+        part = rows[ranked]
+        at = torch.from_numpy(part).to(self.device).clamp(min=0)
+        signals = torch.from_numpy(self.signals(batch, ranked, part)).to(self.device)
+        users = inputs if len(ranked) == len(rows) else [one[ranked] for one in inputs]
+        out = self.ranker(*users, at, self.embeddings[at], self.item_dense[at], self.item_categorical[at], signals)
+        scores[ranked] = np.where(part >= 0, out.float().cpu().numpy(), np.float32(-np.inf))
+        return scores
+
+    def signals(self, batch: Batch, ranked: Sequence[int], rows: Rows) -> Scores:
+        """float32[B, C, S]: what the sources named in SIGNALS say of each candidate, whoever proposed it."""
+        out = np.zeros((*rows.shape, len(SIGNALS)), np.float32)
+        for place, i in enumerate(ranked):
+            known, sums = accumulate(batch.history[i], self.bundle.neighbors, self.bundle.neighbor_scores)
+            out[place, :, 0] = lookup(rows[place], known, sums)
+        return out
+
+    def select(self, batch: Batch, candidates: Candidates, scores: Scores) -> Iterator[Ranked]:
+        """The best `keep` of each query, ties by the order in which they were proposed."""
+        for query, rows, source, found, score in zip(
+            batch.queries, candidates.rows, candidates.source, candidates.found, scores, strict=True
+        ):
+            best = np.argsort(-score, kind="stable")[: query.keep]
+            best = best[rows[best] >= 0]
+            shown = score if query.ranked else found
+            yield Ranked(rows=rows[best], scores=shown[best], retrieval=found[best], source=source[best])
+
+
+def merge(parts: Sequence[tuple[int, Scores, Rows]]) -> tuple[Rows, np.ndarray, Scores]:
+    """Joins what the sources proposed for one query, the first proposal of a row standing."""
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.float32)
+    rows = np.concatenate([rows for _, _, rows in parts])
+    source = np.concatenate([np.full(len(rows), place, np.uint8) for place, _, rows in parts])
+    found = np.concatenate([scores for _, scores, _ in parts])
+    if len(parts) > 1:
+        first = np.sort(np.unique(rows, return_index=True)[1])
+        rows, source, found = rows[first], source[first], found[first]
+    return rows, source, found
+
+
+def pad(queries: Sequence[tuple[Rows, np.ndarray, Scores]]) -> Candidates:
+    """Stacks the queries' candidates into arrays as wide as the longest."""
+    if len(queries) == 1:
+        rows, source, found = queries[0]
+        return Candidates(rows[None], source[None], found[None])
+    width = max(len(rows) for rows, _, _ in queries)
+    out = Candidates(
+        np.full((len(queries), width), -1, np.int64),
+        np.zeros((len(queries), width), np.uint8),
+        np.zeros((len(queries), width), np.float32),
+    )
+    for i, (rows, source, found) in enumerate(queries):
+        out.rows[i, : len(rows)], out.source[i, : len(rows)], out.found[i, : len(rows)] = rows, source, found
+    return out

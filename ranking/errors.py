@@ -1,0 +1,46 @@
+"""What can go wrong in the ranking room.
+
+RankingError
+ |- BundleError        a bundle that cannot be trusted or does not fit: names the bundle, the file and what differs
+ |- TrainingError      data from which no model can be trained
+ |- UnknownVersion     a model or version that is not loaded
+ |- EngineError        a batch failed in a way that is not the request's fault
+     |- EngineOverloaded   the queue before the engine is full
+     |- EngineStopped      the engine is draining or has ended
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RankingError(Exception):
+    """Base of every error that the ranking room raises on purpose."""
+
+
+class BundleError(RankingError):
+    """A bundle that cannot be trusted or does not fit. `str()` is one line: `models/default/3: index.faiss: …`."""
+
+    def __init__(self, bundle: Path | str, message: str, *, file: str | None = None) -> None:
+        self.bundle, self.file, self.message = bundle, file, message
+        super().__init__(": ".join(part for part in (str(bundle), file or "", message) if part))
+
+
+class TrainingError(RankingError):
+    """Data from which no model can be trained."""
+
+
+class UnknownVersion(RankingError):
+    """A model or version that is not loaded."""
+
+
+class EngineError(RankingError):
+    """A batch failed in a way that is not the request's fault."""
+
+
+class EngineOverloaded(EngineError):
+    """The queue before the engine is full."""
+
+
+class EngineStopped(EngineError):
+    """The engine is draining or has ended."""

@@ -1,0 +1,46 @@
+"""Which items a query may be answered with: in stock, not excluded, and within its filter."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ranking.batch import Query, Rows
+from ranking.items import ItemTable
+
+MANY_EXCLUDED = 100
+"""Beyond so many exclusions the search itself leaves them out; up to it, a few extra candidates are fetched instead."""
+
+MOSTLY_IN_STOCK = 0.8
+
+
+class Eligible:
+    """The filter of one item table. Prices that are unknown fail any price condition."""
+
+    def __init__(self, items: ItemTable) -> None:
+        self.items = items
+        self.codes = {name: code for code, name in enumerate(items.categories)}
+        self.mostly_in_stock = bool(items.in_stock.mean() >= MOSTLY_IN_STOCK) if len(items) else True
+
+    def mask(self, query: Query, excluded: Rows) -> npt.NDArray[np.bool_] | None:
+        """bool[N] when retrieval itself must be restricted; None when dropping a few candidates afterwards will do."""
+        if query.allowed.everything and self.mostly_in_stock and len(excluded) <= MANY_EXCLUDED:
+            return None
+        passing = self.items.in_stock.copy()
+        if query.allowed.categories is not None:
+            wanted = np.zeros(len(self.items.categories), bool)
+            wanted[[self.codes[name] for name in query.allowed.categories if name in self.codes]] = True
+            passing &= wanted[self.items.category]
+        if query.allowed.price_min is not None:
+            passing &= self.items.price >= query.allowed.price_min
+        if query.allowed.price_max is not None:
+            passing &= self.items.price <= query.allowed.price_max
+        passing[excluded] = False
+        return passing
+
+    def keep(self, rows: Rows, mask: npt.NDArray[np.bool_] | None, excluded: Rows) -> npt.NDArray[np.bool_]:
+        """bool[n]: which of the proposed rows may stay."""
+        if mask is not None:
+            return mask[rows]
+        passing = self.items.in_stock[rows]
+        return passing & ~np.isin(rows, excluded) if len(excluded) else passing

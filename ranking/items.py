@@ -1,0 +1,99 @@
+"""The item table: every item's facts as columns in memory, one row an item. Rows are what the engine speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ranking.errors import BundleError
+from ranking.schema import Encoder, ItemSchema
+
+COLUMNS = {"item_id": "string", "title": "string", "category": "string", "price": "double", "in_stock": "bool",
+           "popularity": "double"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ItemTable:
+    """N items. `ids[row]` and `row_of[id]` translate; everything else is indexed by row."""
+
+    ids: list[str]
+    row_of: dict[str, int]
+    titles: list[str]
+    categories: list[str]  # the distinct ones
+    category: npt.NDArray[np.int32]  # [N], an index into `categories`
+    price: npt.NDArray[np.float32]  # [N], NaN where unknown
+    in_stock: npt.NDArray[np.bool_]  # [N]
+    popular: npt.NDArray[np.int64]  # [N], rows, most popular first
+    dense: npt.NDArray[np.float32]  # [N, F], encoded
+    categorical: npt.NDArray[np.int64]  # [N, G], encoded
+    embeddings: npt.NDArray[np.float32]  # [N, E]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The rows of the ids that are known, in order; unknown ones are left out."""
+        found = (self.row_of.get(one, -1) for one in ids)
+        return np.array([row for row in found if row >= 0], np.int64)
+
+
+def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The model inputs of every item: dense float32[N, F], categorical int64[N, G]."""
+    encoder = Encoder(schema.dense, schema.categorical)
+    raw = np.empty((table.num_rows, len(schema.dense)), np.float64)
+    for f, one in enumerate(schema.dense):
+        raw[:, f] = table[one.source].cast("double").to_numpy(zero_copy_only=False)
+    words = [table[one.source].to_pylist() for one in schema.categorical]
+    return encoder.dense(raw), encoder.categorical(words) if words else np.zeros((table.num_rows, 0), np.int64)
+
+
+def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: ItemSchema) -> ItemTable:
+    """Builds the item table from its Parquet columns (`COLUMNS` and those of the schema) and embeddings [N, E]."""
+    ids: list[str] = table["item_id"].to_pylist()
+    category = table["category"].combine_chunks().dictionary_encode()
+    dense, categorical = encode_items(table, schema)
+    return ItemTable(
+        ids=ids,
+        row_of={one: row for row, one in enumerate(ids)},
+        titles=table["title"].to_pylist(),
+        categories=category.dictionary.to_pylist(),
+        category=category.indices.to_numpy(zero_copy_only=False).astype(np.int32),
+        price=table["price"].to_numpy(zero_copy_only=False).astype(np.float32),
+        in_stock=table["in_stock"].to_numpy(zero_copy_only=False).astype(bool),
+        popular=np.argsort(-table["popularity"].to_numpy(zero_copy_only=False), kind="stable").astype(np.int64),
+        dense=dense,
+        categorical=categorical,
+        embeddings=embeddings,
+    )
+
+
+def read_item_table(directory: Path, schema: ItemSchema, dimension: int) -> ItemTable:
+    """Reads and checks `items.parquet` and `embeddings.npy` of a bundle. Raises BundleError."""
+    table = pq.read_table(directory / "items.parquet")
+    wanted: dict[str, Any] = COLUMNS | {name: None for name in schema.columns()}
+    for name, kind in wanted.items():
+        if name not in table.column_names:
+            raise BundleError(directory, f"column {name} is missing", file="items.parquet")
+        if kind and str(table.schema.field(name).type) != kind:
+            found = table.schema.field(name).type
+            raise BundleError(directory, f"column {name} is {found}, not {kind}", file="items.parquet")
+    for name in ("item_id", "title", "category", "in_stock", "popularity"):
+        if table[name].null_count:
+            raise BundleError(directory, f"column {name} has {table[name].null_count} nulls", file="items.parquet")
+    if len(set(table["item_id"].to_pylist())) != table.num_rows:
+        raise BundleError(directory, "column item_id has duplicates", file="items.parquet")
+    embeddings = np.load(directory / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+    if embeddings.shape != (table.num_rows, dimension) or embeddings.dtype != np.float32:
+        wanted_shape = f"float32[{table.num_rows}, {dimension}]"
+        found = f"{embeddings.dtype}{list(embeddings.shape)}"
+        raise BundleError(directory, f"{found}, expected {wanted_shape}", file="embeddings.npy")
+    if not np.isfinite(embeddings).all():
+        raise BundleError(directory, "has NaN or infinite values", file="embeddings.npy")
+    return item_table(table, embeddings, schema)

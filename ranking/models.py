@@ -1,0 +1,57 @@
+"""Torch modules of a bundle: a declared architecture, its configuration, and weights in safetensors. No pickle.
+
+Two contracts, both batched over B users and, for the ranker, C candidates a user; ids are item-table rows, -1 is empty:
+
+    user tower  (dense f32[B, D], categorical i64[B, K], history i64[B, L]) -> user f32[B, E], unit length
+    ranker      (user f32[B, E], dense f32[B, D], categorical i64[B, K], history i64[B, L],
+                 rows i64[B, C], embedding f32[B, C, E], item_dense f32[B, C, F], item_categorical i64[B, C, G],
+                 signals f32[B, C, S]) -> score f32[B, C]
+
+`signals` are what the candidate sources thought of each candidate, one column a source that the engine knows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ranking.errors import BundleError
+from ranking.ranker import Ranker
+from ranking.towers import UserTower
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {"endcap/user_tower/1": UserTower, "endcap/ranker/1": Ranker}
+
+
+class ModuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which architecture, made with which keyword arguments, filled from which file of the bundle."""
+
+    architecture: str
+    config: dict[str, Any]
+    file: str
+
+
+def save_module(module: nn.Module, path: Path) -> None:
+    """Writes the module's parameters and persistent buffers as safetensors."""
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}, path)
+
+
+def load_module(spec: ModuleSpec, bundle: Path, item_embeddings: torch.Tensor) -> nn.Module:
+    """Builds the declared architecture and fills it. `item_embeddings` f32[N, E] is the bundle's table, shared.
+
+    Raises BundleError when the architecture is unknown or the weights are not its own.
+    """
+    if spec.architecture not in ARCHITECTURES:
+        raise BundleError(
+            bundle, f"unknown architecture {spec.architecture!r}; known: {sorted(ARCHITECTURES)}", file=spec.file
+        )
+    try:
+        module = ARCHITECTURES[spec.architecture](**spec.config, item_embeddings=item_embeddings)
+        module.load_state_dict(load_file(bundle / spec.file))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(bundle, " ".join(str(error).split()), file=spec.file) from error
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,61 @@
+"""What a candidate source is. Each source is one file; `service/app.py` lists those that a deployment offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ranking.batch import Query, Rows, Scores
+from ranking.bundle import Bundle
+from ranking.index import Index
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Batch:
+    """One micro-batch, encoded. Everything is indexed by the query's place in the batch."""
+
+    def __init__(self, queries: Sequence[Query], history: Rows, users: Scores, allowed: Sequence[Mask | None]) -> None:
+        self.queries = queries
+        self.history = history  # int64[B, L]
+        self.users = users  # float32[B, E]
+        self.allowed = allowed  # bool[N] where retrieval must be restricted, else None
+
+
+class Source(Protocol):
+    """Proposes items. Stock, exclusions and filters are checked again after it; it need only try to fill k."""
+
+    name: str
+
+    def retrieve(self, bundle: Bundle, index: Index, batch: Batch, which: Sequence[int], k: int) -> list[Found]:
+        """For each place in `which`, up to k (scores float32[n], rows int64[n]), best first, no -1 and no repeats."""
+        ...
+
+
+Found = tuple[Scores, Rows]
+
+NOTHING: Found = (np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+def found(scores: Scores, rows: Rows) -> Found:
+    """Drops the places that nothing filled."""
+    filled = rows >= 0
+    return scores[filled], rows[filled]
+
+
+def search(index: Index, vectors: Scores, allowed: Sequence[Mask | None], k: int) -> list[Found]:
+    """One search for all queries without a mask together, one each for those with one. vectors float32[n, E]."""
+    results: list[Found] = [NOTHING] * len(vectors)
+    free = [i for i, mask in enumerate(allowed) if mask is None]
+    if free:
+        scores, rows = index.search(vectors[free] if len(free) < len(vectors) else vectors, k)
+        for i, one_scores, one_rows in zip(free, scores, rows, strict=True):
+            results[i] = found(one_scores, one_rows)
+    for i, mask in enumerate(allowed):
+        if mask is not None:
+            scores, rows = index.search(vectors[i : i + 1], k, mask)
+            results[i] = found(scores[0], rows[0])
+    return results

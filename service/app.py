@@ -1,0 +1,196 @@
+"""The composition root: the only module that names concrete classes. Start, warm-up, readiness, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+from features.store import connection, open_store
+
+from features.errors import FeaturesError, FeatureStoreError
+from features.online import OnlineReader, ReadPlan, View, connect
+from features.registry import service_features
+from ranking.batch import Query
+from ranking.batcher import LocalEngine
+from ranking.bundle import Bundle
+from ranking.device import choose
+from ranking.engine import BatchPath
+from ranking.errors import BundleError
+from ranking.schema import check_references
+from ranking.sources.base import Source
+from ranking.sources.covisit import Covisit
+from ranking.sources.personal import Personal
+from ranking.sources.popular import Popular
+from ranking.sources.similar import Similar
+from ranking.versions import Versions, load_versions
+from service.config import Config
+from service.http.server import Api
+from service.metrics import Metrics
+from service.placements import Placements
+from service.recommend import Recommender
+
+SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular())
+SOURCE_NAMES = tuple(source.name for source in SOURCES)
+
+KEEPALIVE_S = 30.0
+CPU_BATCH, GPU_BATCH = 1, 64
+
+
+class App:
+    """One process of the service. `endcap serve` runs it; tests start and stop it in their own loop."""
+
+    def __init__(self, directory: Path, config: Config) -> None:
+        self.directory, self.config = directory, config
+        self.metrics = Metrics()
+        self.api = Api(self.metrics, self.why_not_ready, self.metrics.text)
+        self.reader: OnlineReader | None = None
+        self.engine: LocalEngine | None = None
+        self.versions: Versions | None = None
+        self.draining = False
+
+    async def listen(self, host: str, port: int) -> int:
+        """Opens the port, answering 503 until `load` is done. Returns the port. Raises OSError when it is taken."""
+        application = self.api.application(self.config.service.max_body_bytes)
+        self.runner = web.AppRunner(
+            application,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_S,
+            handler_cancellation=True,
+            shutdown_timeout=self.config.service.drain_s,
+        )
+        await self.runner.setup()
+        self.site = web.TCPSite(self.runner, host, port, backlog=1024)
+        await self.site.start()
+        address: tuple[str, int] = self.runner.addresses[0]
+        return address[1]
+
+    async def load(self) -> None:
+        """Loads and checks the bundles, connects, warms up. Raises BundleError or FeaturesError."""
+        config = self.config
+        self.versions = await asyncio.to_thread(self._load_bundles)
+        repo = self.directory / config.features.repo
+        plan = await asyncio.to_thread(read_plan, repo, self.versions.all())
+        self.reader = OnlineReader(connect(**connection(repo)), plan)
+        device = choose(config.engine.device)
+        paths = {bundle.key: BatchPath(bundle, SOURCES, device) for bundle in self.versions.all()}
+        default_batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        self.engine = LocalEngine(
+            paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue
+        )
+        self.metrics.waiting.set_function(lambda: len(self.engine.waiting) if self.engine else 0)
+        self.engine.start()
+        await self._warm_up(self.engine)
+        self.api.recommender = Recommender(
+            self.reader,
+            self.engine,
+            self.versions,
+            Placements(config.placements),
+            timeout_s=config.service.timeout_ms / 1e3,
+            feature_timeout_s=config.features.timeout_ms / 1e3,
+        )
+        # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
+        gc.collect()
+        gc.freeze()
+
+    def _load_bundles(self) -> Versions:
+        models = self.directory / self.config.models.directory
+        return load_versions(models, (one.model for one in self.config.placements.values()), self.config.models.keep)
+
+    async def _warm_up(self, engine: LocalEngine) -> None:
+        """One query of every shape that placements ask for, so that no shopper pays for a first time."""
+        assert self.versions is not None
+        for bundle in self.versions.all():
+            for placement in self.config.placements.values():
+                for count in (20, 500):
+                    query = Query(
+                        features={},
+                        sources=placement.sources,
+                        keep=count,
+                        session=bundle.items.ids[:3],
+                        item_id=bundle.items.ids[0] if placement.needs_item else None,
+                        ranked=placement.ranked,
+                    )
+                    await engine.submit(bundle.key, query)
+
+    async def why_not_ready(self) -> str | None:
+        """What stands in the way of answering well; None when nothing does."""
+        if self.draining:
+            return "shutting down"
+        if self.api.recommender is None or self.reader is None:
+            return "the model is being loaded"
+        try:
+            await self.reader.ping()
+        except FeatureStoreError as error:
+            return str(error)
+        return None
+
+    async def stop(self) -> None:
+        """Unready first, then no new connections, then what is in flight is answered, then the rest ends."""
+        self.draining = True
+        await self.site.stop()
+        await self.runner.cleanup()
+        if self.engine is not None:
+            await self.engine.stop()
+        if self.reader is not None:
+            await self.reader.close()
+
+
+def read_plan(repo: Path, bundles: list[Bundle]) -> ReadPlan:
+    """What the online reader must read for these bundles, checked against the Feast registry.
+
+    Raises BundleError when a bundle was trained on what Feast does not offer (any more), and says what differs.
+    """
+    store = open_store(repo)
+    services = {bundle.schema.feature_service: None for bundle in bundles}
+    offered = {name: service_features(store, name, "user") for name in services}
+    wanted: dict[str, list[str]] = {}
+    ages: dict[str, float | None] = {}
+    for bundle in bundles:
+        service = offered[bundle.schema.feature_service]
+        references = bundle.schema.references()
+        complaints = check_references(references, service.types)
+        for view in service.views:
+            trained = bundle.schema.max_age_s.get(view.name, view.max_age_s)
+            if trained != view.max_age_s:
+                complaints.append(f"{view.name}: trained with max age {trained} s, Feast's ttl is {view.max_age_s} s")
+            ages[view.name] = view.max_age_s
+        if complaints:
+            raise BundleError(bundle.path, "does not fit the Feast registry: " + "; ".join(complaints))
+        for reference in references:
+            view_name, _, feature = reference.partition(":")
+            if feature not in wanted.setdefault(view_name, []):
+                wanted[view_name].append(feature)
+    views = [View(name, tuple(names), ages[name]) for name, names in wanted.items()]
+    entities = {(service.project, service.join_key) for service in offered.values()}
+    if len(entities) != 1:
+        raise FeaturesError(f"the models' feature services differ in project or user entity: {sorted(entities)}")
+    project, join_key = entities.pop()
+    return ReadPlan(project, join_key, views)
+
+
+async def serve(
+    directory: Path, config: Config, host: str, port: int, ready: Callable[[App, int], object] = lambda app, port: None
+) -> None:
+    """Runs the service until SIGINT or SIGTERM. `ready` is called (and awaited, if it asks for it) once it answers."""
+    app = App(directory, config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    bound = await app.listen(host, port)
+    try:
+        loading = asyncio.create_task(app.load())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            await loading
+            outcome = ready(app, bound)
+            if asyncio.iscoroutine(outcome):
+                await outcome
+        await stopping
+    finally:
+        await app.stop()

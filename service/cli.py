@@ -1,0 +1,128 @@
+"""The `endcap` command. Exit codes: 0 done, 1 failed, 2 bad input or configuration, 130 and 143 ended by a signal."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from features.errors import FeaturesError, InputError
+from ranking.errors import RankingError
+from service.console import errors
+from service.errors import ConfigError, ServiceError
+
+FORMATS = ("generic", "online-retail")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Commands import what they need when they run: Feast alone takes seconds."""
+    top = argparse.ArgumentParser(prog="endcap", description="Real-time recommendations on a Feast feature store.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text)
+        if name != "init":
+            one.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+        return one
+
+    init = command("init", "Make a deployment: endcap.toml and a Feast repo.")
+    init.add_argument("dir", type=Path, metavar="DIR")
+    init.add_argument("--project", default="shop", help="the Feast project's name (default: shop)")
+    init.add_argument(
+        "--redis", metavar="HOST:PORT", help="the Redis of the online store (default: an embedded Valkey)"
+    )
+
+    generate = command("generate", "Make up a shop: items, shoppers and their events.")
+    generate.add_argument("--seed", type=int, default=7)
+    for name, default in (("items", 10_000), ("users", 5_000), ("events", 300_000), ("days", 60)):
+        generate.add_argument(f"--{name}", type=positive, default=default, help=f"(default: {default:,})")
+
+    imports = command("import", "Bring in a shop's events and items.")
+    imports.add_argument("--format", choices=FORMATS, default="generic")
+    imports.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    imports.add_argument(
+        "--shift-to-now", action="store_true", help="move all times so that the newest event is recent"
+    )
+
+    command("materialize", "Compute features, register them with Feast and load them into the online store.")
+    train = command("train", "Train a model and write the next version of its bundle.")
+    train.add_argument("--no-evaluate", action="store_true", help="leave out the evaluation on held-out events")
+    evaluate = command("evaluate", "Measure the model on held-out events beside simple baselines.")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    serve = command("serve", "Answer requests over HTTP.")
+    demo = command("demo", "All of it: a shop, its features, a model, and the running service.")
+    demo.add_argument("--data", type=Path, nargs="+", metavar="FILE", help="import these instead of making a shop up")
+    demo.add_argument("--format", choices=FORMATS, default="generic")
+    for one in (serve, demo):
+        one.add_argument("--host", help="(default: from endcap.toml)")
+        one.add_argument("--port", type=port, help="(default: from endcap.toml; 0: any free one)")
+    return top
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Errors that users can cause are one line on stderr."""
+    arguments = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        run(arguments)
+    except (InputError, ConfigError) as error:
+        return complain(error, 2)
+    except (FeaturesError, RankingError, ServiceError) as error:
+        return complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from service.commands import data, models, running
+
+    match arguments.command:
+        case "init":
+            data.init(arguments.dir, arguments.project, arguments.redis)
+        case "generate":
+            a = arguments
+            data.generate(a.dir, seed=a.seed, items=a.items, users=a.users, events=a.events, days=a.days)
+        case "import":
+            data.import_shop(arguments.dir, arguments.format, arguments.files, arguments.shift_to_now)
+        case "materialize":
+            data.materialize(arguments.dir)
+        case "train":
+            models.train(arguments.dir, evaluate=not arguments.no_evaluate)
+        case "evaluate":
+            models.evaluate(arguments.dir, arguments.json)
+        case "serve":
+            running.serve(arguments.dir, arguments.host, arguments.port)
+        case "demo":
+            running.demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)
+
+
+def terminated(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a step as Ctrl-C does, so that what it started is ended too."""
+    raise SystemExit(128 + number)
+
+
+def complain(error: Exception, code: int) -> int:
+    errors.print(f"endcap: {error}", style="red", markup=False, soft_wrap=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

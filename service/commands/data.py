@@ -1,0 +1,100 @@
+"""The commands that bring a shop in and turn its events into features."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from features.generate import generate_shop
+from features.history import write_history
+from features.importers.generic import import_generic
+from features.importers.online_retail import import_online_retail
+from features.store import apply, init_repo
+from features.store import materialize as feast_materialize
+
+from features.errors import InputError
+from features.progress import Report
+from features.shop import Shop, read_shop, write_shop
+from service.config import FILE
+from service.console import console, step
+from service.deployment import Deployment
+from service.errors import ConfigError
+from service.valkey import free_port
+
+SOURCE = "source.json"
+"""Says what a deployment's shop was made from, so that a second demo does not mistake one for another."""
+
+
+def init(directory: Path, project: str, address: str | None) -> None:
+    """Writes endcap.toml and the Feast repo; what exists stays, and is an error."""
+    if Deployment.exists(directory):
+        raise ConfigError(f"{directory / FILE}: is there already")
+    with step(f"Making {directory}") as running:
+        directory.mkdir(parents=True, exist_ok=True)
+        init_repo(directory / "feature_repo", project, address or f"127.0.0.1:{free_port()}")
+        template = (Path(__file__).parents[1] / FILE).read_text(encoding="utf-8")
+        if address:
+            template = template.replace("embedded_valkey = true ", "embedded_valkey = false")
+        beside = directory / f".{FILE}.partial"
+        beside.write_text(template, encoding="utf-8")
+        beside.rename(directory / FILE)
+        running.report.wrote = {FILE: 1, "feature_repo": 1}
+
+
+def generate(directory: Path, *, seed: int, items: int, users: int, events: int, days: int) -> None:
+    """Makes a shop up and writes it."""
+    here = Deployment.at(directory)
+    with step("Making up a shop") as running:
+        shop, report = generate_shop(seed=seed, items=items, users=users, events=events, days=days, progress=running)
+        keep(here, shop, report, {"format": "generated", "seed": seed, "items": items, "users": users})
+        running.report = report
+
+
+def import_shop(directory: Path, form: str, files: list[Path], shift_to_now: bool) -> None:
+    """Imports a shop and writes it."""
+    here = Deployment.at(directory)
+    with step(f"Importing {', '.join(str(file) for file in files)}") as running:
+        now = datetime.now(UTC)
+        if form == "online-retail":
+            shop, report = import_online_retail(files, running, shift_to=now if shift_to_now else None)
+        elif shift_to_now:
+            raise InputError("--shift-to-now is for --format online-retail only")
+        else:
+            shop, report = import_generic(files, running)
+        keep(here, shop, report, source(form, files))
+        running.report = report
+    newest = shop.events["timestamp"].to_pylist()[-1]
+    if (now - newest).days > 30:
+        console.print(
+            f"  the newest event is {(now - newest).days} days old: features will be outside their max age and answers "
+            "will go on with defaults"
+        )
+
+
+def source(form: str, files: list[Path]) -> dict[str, object]:
+    """What a shop was imported from, as `source.json` keeps it."""
+    return {"format": form, "files": [str(file.resolve()) for file in files]}
+
+
+def keep(here: Deployment, shop: Shop, report: Report, made_from: dict[str, object]) -> None:
+    """Writes the shop; features made of an earlier one go, because they are not its own."""
+    write_shop(shop, here.data)
+    (here.data / SOURCE).write_text(json.dumps(made_from), encoding="utf-8")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(here.features)
+
+
+def materialize(directory: Path) -> None:
+    """Events -> offline features -> Feast registry -> online store."""
+    here = Deployment.at(directory)
+    shop = read_shop(here.data)
+    with here.online_store():
+        with step("Computing features") as running:
+            running.report = write_history(shop.events, shop.items, shop.users, here.features, running)
+        with step("Registering with Feast"):
+            apply(here.repo)
+        with step("Materializing into the online store") as running:
+            running.report = feast_materialize(here.repo, None, running)

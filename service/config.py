@@ -1,0 +1,93 @@
+"""endcap.toml: the settings of one deployment. Frozen; an unknown key is refused with its path.
+
+The only module that reads it, and the only one that may read the environment.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from ranking.train.config import TrainConfig
+
+from service.errors import ConfigError
+from service.placements import Placement
+
+FILE = "endcap.toml"
+
+
+class ServiceConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP edge. `timeout_ms` bounds a whole request; past it the answer is a 504."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    timeout_ms: Annotated[float, Meta(gt=0)] = 1000.0
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 1 << 20
+    drain_s: Annotated[float, Meta(ge=0)] = 10.0
+
+
+class FeaturesConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The Feast repo, and how long an answer may wait for the online store before it goes on with defaults."""
+
+    repo: str = "feature_repo"
+    timeout_ms: Annotated[float, Meta(gt=0)] = 100.0
+    embedded_valkey: bool = False
+
+
+class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Inference. `max_batch = 0` means what suits the device: 1 on a CPU, where batching the ranker costs more than it
+    saves, 64 on a GPU."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_batch: Annotated[int, Meta(ge=0, le=4096)] = 0
+    max_queue: Annotated[int, Meta(ge=1)] = 256
+
+
+class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where bundles are, and how many of a model's newest versions are loaded (a request can insist on one)."""
+
+    directory: str = "models"
+    keep: Annotated[int, Meta(ge=1)] = 2
+
+
+class EventsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The kinds of event, and how much one of each counts in training."""
+
+    weights: dict[str, Annotated[float, Meta(gt=0)]] = {"view": 1.0, "cart": 3.0, "purchase": 5.0}
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """All of endcap.toml. Relative paths are relative to the file."""
+
+    placements: Annotated[dict[str, Placement], Meta(min_length=1)]
+    service: ServiceConfig = ServiceConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    engine: EngineConfig = EngineConfig()
+    models: ModelsConfig = ModelsConfig()
+    events: EventsConfig = EventsConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def read_config(directory: Path, known_sources: tuple[str, ...]) -> Config:
+    """Reads and cross-checks `endcap.toml`. Raises ConfigError, one line that names the file and the setting."""
+    path = directory / FILE
+    try:
+        config = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Config)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; `endcap init {directory}` makes one") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        raise ConfigError(f"{path}: {place.rstrip('`').lstrip('.') or 'top level'}: {text}") from error
+    for name, placement in config.placements.items():
+        for source in placement.sources:
+            if source not in known_sources:
+                known = ", ".join(known_sources)
+                raise ConfigError(f"{path}: placements.{name}.sources: no source {source!r}; there are {known}")
+        if not placement.sources:
+            raise ConfigError(f"{path}: placements.{name}.sources: names no source")
+    return config

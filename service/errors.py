@@ -1,0 +1,92 @@
+"""What can go wrong in the service room, and how each error of every room looks to a client.
+
+ServiceError
+ |- MalformedBody      not JSON, or JSON that two readers could read differently
+ |- InvalidRequest     JSON whose fields are wrong: every bad field with its path
+ |- UnsupportedMedia   a body of another type
+ |- UnknownPlacement   a placement that endcap.toml does not have
+ |- NotReady           started, but Redis or a bundle is missing
+ |- DeadlineExceeded   no answer in time
+ |- ConfigError        endcap.toml cannot be used (never reaches a client)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ranking.errors import EngineError, EngineOverloaded, EngineStopped, UnknownVersion
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One bad field: `path` as in `session.item_ids[3]`, '' for the body itself."""
+
+    path: str
+    message: str
+
+
+class ServiceError(Exception):
+    """Base of every error that the service room raises on purpose."""
+
+    errors: tuple[FieldError, ...] = ()
+
+
+class MalformedBody(ServiceError):
+    """Not JSON, or JSON with NaN, duplicate keys or too deep a nesting."""
+
+
+class InvalidRequest(ServiceError):
+    """JSON whose fields are wrong."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        self.errors = errors
+        super().__init__("; ".join(f"{error.path}: {error.message}".removeprefix(": ") for error in errors))
+
+
+class UnsupportedMedia(ServiceError):
+    """A body that is not application/json."""
+
+
+class UnknownPlacement(ServiceError):
+    """A placement that endcap.toml does not have."""
+
+
+class NotReady(ServiceError):
+    """Redis does not answer, or no bundle is loaded."""
+
+
+class DeadlineExceeded(ServiceError):
+    """No answer in the time that the request had."""
+
+
+class ConfigError(ServiceError):
+    """endcap.toml cannot be used. `str()` is one line that names the file and the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an error looks to a client: HTTP status, problem type (`urn:endcap:problem:<slug>`), title, Retry-After s."""
+
+    status: int
+    slug: str
+    title: str
+    retry_after_s: int | None = None
+
+
+LOOKS: dict[type[Exception], Look] = {
+    MalformedBody: Look(400, "malformed-body", "The body is not acceptable JSON"),
+    InvalidRequest: Look(422, "invalid-request", "The request has invalid fields"),
+    UnsupportedMedia: Look(415, "unsupported-media-type", "The body must be application/json"),
+    UnknownPlacement: Look(404, "unknown-placement", "There is no such placement"),
+    UnknownVersion: Look(404, "unknown-version", "There is no such model version"),
+    NotReady: Look(503, "not-ready", "The service is not ready", 1),
+    EngineOverloaded: Look(503, "overloaded", "More requests are waiting than can be answered in time", 1),
+    EngineStopped: Look(503, "stopping", "The service is shutting down", 1),
+    DeadlineExceeded: Look(504, "deadline-exceeded", "No answer in the time that the request had"),
+    EngineError: Look(500, "engine-failed", "The model failed on this request"),
+}
+
+
+def look(error: Exception) -> Look | None:
+    """How this error looks, by the nearest class in the table; None for one that is not in it."""
+    return next((LOOKS[kind] for kind in type(error).__mro__ if kind in LOOKS), None)

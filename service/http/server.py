@@ -1,0 +1,176 @@
+"""The HTTP transport: decode, call, encode, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from service.errors import DeadlineExceeded, Look, MalformedBody, NotReady, UnsupportedMedia, look
+from service.http.openapi import openapi
+from service.http.strict import StrictDecoder
+from service.recommend import Recommender
+from service.trace import Trace
+from service.wire import BadField, Problem, RankRequest, Recommendation, RecommendRequest
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+BODY_TIMEOUT_S = 5.0
+"""aiohttp's timeouts do not cover a body that stalls; this does."""
+
+
+class Observer(Protocol):
+    """Told of every request when it ends, however it ends."""
+
+    def answered(self, endpoint: str, placement: str, status: int, seconds: float) -> None: ...
+
+    def recommended(self, answer: Recommendation, trace: Trace) -> None: ...
+
+
+class Api:
+    """The endpoints. `ready` returns why the service is not ready, or None; `metrics` the Prometheus text."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        ready: Callable[[], Awaitable[str | None]],
+        metrics: Callable[[], tuple[bytes, str]],
+    ) -> None:
+        self.observer, self.ready, self.metrics_text = observer, ready, metrics
+        self.recommender: Recommender | None = None
+        self.recommend_decoder = StrictDecoder(RecommendRequest)
+        self.rank_decoder = StrictDecoder(RankRequest)
+        self.openapi_body = orjson.dumps(openapi())
+        self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
+
+    def application(self, max_body_bytes: int) -> web.Application:
+        app = web.Application(client_max_size=max_body_bytes, middlewares=[self.errors])
+        app.router.add_post("/v1/recommendations", self.recommend)
+        app.router.add_post("/v1/rank", self.rank)
+        app.router.add_get("/healthz", self.healthz)
+        app.router.add_get("/readyz", self.readyz)
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/openapi.json", self.schema)
+        app.router.add_get("/docs", self.docs)
+        app.router.add_get("/", self.index)
+        return app
+
+    def answering(self) -> Recommender:
+        if self.recommender is None:
+            raise NotReady("the model is being loaded")
+        return self.recommender
+
+    async def recommend(self, request: web.Request) -> web.Response:
+        trace = request["trace"]
+        with trace("decode"):
+            wanted: RecommendRequest = self.recommend_decoder.decode(await body(request))
+        answer = await self.answering().recommend(wanted, trace)
+        request["placement"] = wanted.placement  # a metric's label only once it is known to be one of ours
+        return self.respond(answer, trace)
+
+    async def rank(self, request: web.Request) -> web.Response:
+        trace = request["trace"]
+        with trace("decode"):
+            wanted: RankRequest = self.rank_decoder.decode(await body(request))
+        answer = await self.answering().rank(wanted, trace)
+        request["placement"] = wanted.placement
+        return self.respond(answer, trace)
+
+    def respond(self, answer: Recommendation, trace: Trace) -> web.Response:
+        with trace("encode_json"):
+            encoded = orjson.dumps(answer, default=msgspec.to_builtins)
+        self.observer.recommended(answer, trace)
+        return web.Response(
+            body=encoded, content_type="application/json", headers={"Server-Timing": trace.server_timing()}
+        )
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        return json_response({"status": "alive"})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        if why := await self.ready():
+            raise NotReady(why)
+        return json_response({"status": "ready"})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        text, content_type = self.metrics_text()
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    async def schema(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.openapi_body, content_type="application/json")
+
+    async def docs(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.try_page, content_type="text/html")
+
+    async def index(self, request: web.Request) -> web.Response:
+        raise web.HTTPFound("/docs")
+
+    @web.middleware
+    async def errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turns every error into problem details, and tells the observer of every request."""
+        trace = request["trace"] = Trace()
+        status = 499  # the client went away
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        except web.HTTPException as error:
+            status = error.status
+            if status < 400:
+                raise
+            return problem(Look(status, error.reason.lower().replace(" ", "-"), error.reason), "", trace, allow=error)
+        except Exception as error:
+            found = look(error)
+            if found is None:
+                status = 500
+                raise
+            status = found.status
+            return problem(found, str(error), trace, getattr(error, "errors", ()))
+        finally:
+            endpoint = request.match_info.route.resource
+            name = endpoint.canonical if endpoint is not None else "unknown"
+            self.observer.answered(name, request.get("placement", ""), status, trace.elapsed())
+
+
+async def body(request: web.Request) -> bytes:
+    """The request's body. Raises UnsupportedMedia, MalformedBody (empty) or DeadlineExceeded (stalled)."""
+    if request.content_type != "application/json":
+        raise UnsupportedMedia(f"Content-Type is {request.headers.get('Content-Type', 'missing')!r}")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            data = await request.read()
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"the body did not arrive in {BODY_TIMEOUT_S:g} s") from error
+    if not data:
+        raise MalformedBody("the body is empty")
+    return data
+
+
+def problem(
+    found: Look, detail: str, trace: Trace, errors: Any = (), allow: web.HTTPException | None = None
+) -> web.Response:
+    """RFC 9457 problem details, with Retry-After where waiting helps."""
+    content = Problem(
+        type=f"urn:endcap:problem:{found.slug}",
+        title=found.title,
+        status=found.status,
+        detail=detail,
+        errors=[BadField(error.path, error.message) for error in errors],
+    )
+    headers = {"Server-Timing": trace.server_timing()}
+    if found.retry_after_s is not None:
+        headers["Retry-After"] = str(found.retry_after_s)
+    if allow is not None and "Allow" in allow.headers:
+        headers["Allow"] = allow.headers["Allow"]
+    return web.Response(
+        body=msgspec.json.encode(content), status=found.status, content_type="application/problem+json", headers=headers
+    )
+
+
+def json_response(content: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(content), content_type="application/json")

@@ -1,0 +1,82 @@
+"""Strict JSON: what two parsers could read differently is refused, and every bad field is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+
+from service.errors import FieldError, InvalidRequest, MalformedBody
+
+T = TypeVar("T")
+
+
+def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MalformedBody(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def refuse_constant(name: str) -> Any:
+    raise MalformedBody(f"{name} is no JSON number")
+
+
+LOOSE = json.JSONDecoder(object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
+
+
+class StrictDecoder:
+    """Decodes a body into one request type. Raises MalformedBody or InvalidRequest; never anything else."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        self.kind = kind
+        self.decoder = msgspec.json.Decoder(kind)
+        self.fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+    def decode(self, body: bytes) -> Any:
+        try:
+            request = self.decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(*self.complaints(self.loose(body), error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedBody(reason(error)) from error
+        self.loose(body)
+        return request
+
+    def loose(self, body: bytes) -> Any:
+        """The body as plain Python values, keys that stand twice refused."""
+        try:
+            return LOOSE.decode(body.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise MalformedBody(reason(error)) from error
+
+    def complaints(self, raw: Any, first: msgspec.ValidationError) -> list[FieldError]:
+        """msgspec stops at the first bad field; this asks it about each one alone."""
+        if not isinstance(raw, dict):
+            return [FieldError("", f"Expected an object, got {type(raw).__name__}")]
+        errors = []
+        for name, value in raw.items():
+            if name not in self.fields:
+                errors.append(FieldError(name, f"Unknown field; known: {', '.join(sorted(self.fields))}"))
+                continue
+            try:
+                msgspec.convert(value, self.fields[name].type)
+            except msgspec.ValidationError as error:
+                errors.append(field_error(name, str(error)))
+        errors += [
+            FieldError(name, "Missing") for name, field in self.fields.items() if field.required and name not in raw
+        ]
+        return errors or [field_error("", str(first))]
+
+
+def field_error(name: str, message: str) -> FieldError:
+    """msgspec's `Expected … - at `$.item_ids[3]`` -> path `session.item_ids[3]` and the rest of the message."""
+    text, _, place = message.partition(" - at `$")
+    return FieldError((name + place.rstrip("`")).lstrip("."), text)
+
+
+def reason(error: Exception) -> str:
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)

@@ -1,0 +1,51 @@
+"""A placement: where on a page the answer will stand, and so which sources, filters, rules and model make it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from service.errors import UnknownPlacement
+
+
+class PlacementFilters(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a placement never shows, besides what is out of stock, whatever the request says."""
+
+    categories: list[str] | None = None
+    price_min: float | None = None
+    price_max: float | None = None
+
+
+class PlacementRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """`already_bought`: leave out what this shopper has bought. `category_cap`: at most so many items of one category,
+    as long as others are left to fill the count."""
+
+    already_bought: bool = False
+    category_cap: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Placement(Struct, frozen=True, forbid_unknown_fields=True):
+    """`sources` maps each candidate source to the most candidates it may propose, in order of precedence.
+    `ranked`: whether the ranker orders them; without it the sources' own order stands."""
+
+    sources: dict[str, Annotated[int, Meta(ge=1, le=2000)]]
+    model: str = "default"
+    ranked: bool = True
+    needs_item: bool = False
+    filters: PlacementFilters = PlacementFilters()
+    rules: PlacementRules = PlacementRules()
+
+
+class Placements:
+    """The placements of one deployment by name."""
+
+    def __init__(self, placements: Mapping[str, Placement]) -> None:
+        self.placements = dict(placements)
+
+    def get(self, name: str) -> Placement:
+        """Raises UnknownPlacement, which names those that there are."""
+        if name not in self.placements:
+            raise UnknownPlacement(f"no placement {name!r}; there are {', '.join(sorted(self.placements))}")
+        return self.placements[name]
