@@ -19,7 +19,7 @@ from load.client import OpenLoop
 from load.errors import LoadError
 from load.http1 import Target
 from load.outcome import Run
-from load.processes import Usage, machine, usage
+from load.processes import Usage, machine, stolen, usage
 from load.result import Result, ServerUse, make_result
 from load.slo import Bound, judge
 from load.tally import Tally
@@ -51,10 +51,11 @@ def play(options: Options) -> Result:
     """Play the traffic and add up what came back. Raises LoadError when it cannot take place."""
     usage(options.pid)  # refuse a wrong process id now, not after the run
     tally = Tally(since=options.warmup)
-    started, cpu = datetime.now(UTC).isoformat(timespec="seconds"), time.process_time()
+    started, cpu, theft = datetime.now(UTC).isoformat(timespec="seconds"), time.process_time(), stolen()
     with _settled_heap(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         run, before = runner.run(_run(options, tally))
     cpu = time.process_time() - cpu
+    stolen_s = None if theft is None else (stolen() or theft) - theft
     return make_result(
         tally,
         run,
@@ -64,6 +65,7 @@ def play(options: Options) -> Result:
         started=started,
         warmup=options.warmup,
         client_cpu=cpu,
+        stolen_s=stolen_s,
         server=_server_use(before, options.pid, tally) if before is not None else None,
     )
 

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     users = command.add_mutually_exclusive_group(required=True)
     users.add_argument("--users", type=Path, metavar="FILE", help="user ids, one a line")
     users.add_argument("--users-count", type=_whole(1), metavar="N", help="made-up user ids, from --user-template")
-    add("--user-template", default="u%05d", help="printf template of a made-up id, counted from 0 [u%%05d]")
+    add("--user-template", metavar="T", help="printf template of a made-up id, counted from 0 [u%%05d]")
     add("--zipf", type=_number(least=0), default=1.0, help="exponent of how unevenly users come back; 0: evenly [1]")
     add("--placement", default="home", help="[home]")
     add("--count", type=_whole(1), default=20, help="items to ask for [20]")
@@ -84,10 +84,12 @@ def _options(arguments: argparse.Namespace) -> Options:
     for name in ("command", "users", "users_count", "user_template"):
         del values[name]
     target = parse_url(values["url"])
-    if arguments.users is not None:
+    if arguments.users is None:
+        users = template_users(arguments.user_template or "u%05d", arguments.users_count)
+    elif arguments.user_template is None:
         users = read_users(arguments.users)
     else:
-        users = template_users(arguments.user_template, arguments.users_count)
+        raise LoadError("--user-template belongs to --users-count, not to --users")
     return Options(target=target, users=users, **values)
 
 

@@ -5,6 +5,8 @@ HdrHistogram: Gil Tene, http://hdrhistogram.org. Kept in whole microseconds; spo
 
 from __future__ import annotations
 
+import math
+
 from hdrh.histogram import HdrHistogram
 
 HIGHEST_S = 86_400.0
@@ -44,5 +46,8 @@ class Durations:
         """The duration in seconds that `percent` of 100 do not exceed, to 3 significant digits."""
         if not self.count:
             return None
+        # The port rounds the rank to the nearest, so that p99 of 60 would be the second largest; Java's rounds up.
+        rank = math.ceil(percent / 100 * self.count - 1e-9)
+        value = float(self._hdr.get_value_at_percentile(100 * rank / self.count))
         # HdrHistogram answers with the upper edge of a bucket, which may lie above the largest value in it.
-        return min(float(self._hdr.get_value_at_percentile(percent)) / 1e6, self._max)
+        return min(value / 1e6, self._max)

@@ -41,6 +41,15 @@ def usage(pids: Iterable[int]) -> Usage:
     return Usage(ticks / tick, pages * page, len(members))
 
 
+def stolen() -> float | None:
+    """Seconds, over all cores since the machine began, that its hypervisor gave to others; None if it does not say."""
+    path = PROC / "stat"
+    if not path.exists():
+        return None
+    total = path.read_text().splitlines()[0].split()  # cpu user nice system idle iowait irq softirq steal ...
+    return int(total[8]) / os.sysconf("SC_CLK_TCK")
+
+
 def machine() -> str:
     """One line on the hardware and software that a figure comes from."""
     model = "unknown CPU"

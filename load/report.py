@@ -39,6 +39,9 @@ def _facts(result: Result) -> Table:
         "errors": f"{_share(result.error_share)} not answered 2xx; without any answer: {_counts(result.errors)}",
         "degraded": f"{_share(result.degraded_share)} of 2xx answers: {_counts(result.degraded)}",
         "client": f"{result.client_cpu_share:.0%} of a core",
+        "stolen": "not known"
+        if result.stolen_cores is None
+        else f"{result.stolen_cores:.1%} of a core by the hypervisor",
     }
     if result.settings["pid"] and result.server is None:
         rows["server"] = "its process ended during the run"

@@ -81,6 +81,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     client_lateness_ms: Spread
     client_late: bool
     client_cpu_share: float
+    stolen_cores: float | None
     connections: int
     connect_failures: int
     stages_ms: dict[str, Spread]
@@ -104,9 +105,13 @@ def make_result(
     started: str,
     warmup: float,
     client_cpu: float,
+    stolen_s: float | None,
     server: ServerUse | None,
 ) -> Result:
-    """Put a run's figures together. `settings["duration"]`, `warmup` and `client_cpu` (of the whole run) in seconds."""
+    """Put a run's figures together. `settings["duration"]`, `warmup` and, of the whole run, `client_cpu` and `stolen_s` in seconds.
+
+    `stolen_s` is what the hypervisor took from this machine: lateness that neither client nor server is to blame for.
+    """
     # With every answer in early the run still lasted for its duration; with late ones, until the last.
     seconds = max(run.seconds - warmup, settings["duration"])
     lateness = spread(tally.lateness)
@@ -136,6 +141,7 @@ def make_result(
         client_lateness_ms=lateness,
         client_late=lateness.p99 is not None and lateness.p99 > LATE_MS,
         client_cpu_share=round(client_cpu / run.seconds, 3),
+        stolen_cores=None if stolen_s is None else round(stolen_s / run.seconds, 3),
         connections=run.connections,
         connect_failures=run.connect_failures,
         stages_ms={stage: spread(durations) for stage, durations in tally.stages.items()},

@@ -9,9 +9,9 @@ from load.errors import LoadError
 from load.tally import Tally
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
+_PERCENTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]+)?)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 _SHARES = ("errors", "degraded")
 
 

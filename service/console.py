@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from features.progress import Report
 
-console = Console(highlight=False)
+# Bound to today's stdout, so that what a library prints can be caught without silencing the bars.
+console = Console(file=sys.stdout, highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 

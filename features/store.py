@@ -1,0 +1,165 @@
+"""The Feast repo of a deployment: made, registered, materialized, opened. The only module that drives the Feast SDK.
+
+Feast is imported when it is first needed: it takes seconds, and `endcap --help` should not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from features.errors import FeaturesError, FeatureStoreError, InputError
+from features.progress import Progress, Report, silent
+
+YAML, DEFINITIONS = "feature_store.yaml", "definitions.py"
+TEMPLATE = Path(__file__).parent / "repo"
+BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
+ADDRESS = re.compile(r"^(?P<head>\s*connection_string:\s*)(?P<value>\S+)", re.MULTILINE)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Feast's prints, progress bars and the deprecation warnings of what it calls off our terminal."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def init_repo(repo: Path, project: str, address: str) -> None:
+    """Writes the Feast repo. Raises InputError when one is there, or for a project name that Feast would refuse."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", project):
+        raise InputError(f"the project's name {project!r} must be letters, digits and underscores")
+    if not re.fullmatch(r"[^\s:]+:\d{1,5}", address):
+        raise InputError(f"the Redis address {address!r} is not HOST:PORT")
+    for name in (YAML, DEFINITIONS):
+        if (repo / name).exists():
+            raise InputError("is there already", file=repo / name)
+    repo.mkdir(parents=True, exist_ok=True)
+    text = (TEMPLATE / YAML).read_text(encoding="utf-8")
+    (repo / YAML).write_text(text.format(project=project, address=address), encoding="utf-8")
+    shutil.copyfile(TEMPLATE / DEFINITIONS, repo / DEFINITIONS)
+
+
+def open_store(repo: Path) -> Any:
+    """The repo's `feast.FeatureStore`. Raises InputError when the repo cannot be read."""
+    os.environ.setdefault("FEAST_USAGE", "False")
+    if not (repo / YAML).exists():
+        raise InputError("no such file; `endcap init` makes one", file=repo / YAML)
+    with quiet():
+        from feast import FeatureStore
+        from feast.errors import FeastError
+
+        try:
+            return FeatureStore(repo_path=str(repo))
+        except (FeastError, ValueError, OSError) as error:
+            raise InputError(first_line(error), file=repo / YAML) from error
+
+
+def connection(repo: Path) -> dict[str, Any]:
+    """The online store's address and options, as keyword arguments of a Redis client. Raises InputError."""
+    path = repo / YAML
+    try:
+        match = ADDRESS.search(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("no such file; `endcap init` makes one", file=path) from error
+    if match is None:
+        raise InputError("online_store has no connection_string", file=path)
+    address, *options = os.path.expandvars(match["value"].strip("'\"")).split(",")
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"connection_string {address!r} is not HOST:PORT", file=path)
+    found: dict[str, Any] = {"host": host, "port": int(port)}
+    for option in options:
+        name, _, value = option.partition("=")
+        if name not in ("db", "password", "username", "ssl"):
+            raise InputError(f"connection_string has the unknown option {name!r}", file=path)
+        found[name] = int(value) if name == "db" else value.lower() == "true" if name == "ssl" else value
+    return found
+
+
+def set_address(repo: Path, address: str) -> None:
+    """Changes the online store's HOST:PORT, and nothing else, in feature_store.yaml."""
+    path = repo / YAML
+    text = ADDRESS.sub(lambda match: match["head"] + address, path.read_text(encoding="utf-8"), count=1)
+    beside = path.with_suffix(".partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def apply(repo: Path) -> None:
+    """Registers the repo's definitions with Feast, as `feast apply` does. Raises InputError, naming the place."""
+    store, path = open_store(repo), repo / DEFINITIONS
+    with quiet():
+        from feast import Entity, FeatureService, FeatureView
+        from feast.data_source import DataSource
+        from feast.errors import FeastError
+
+        spec = importlib.util.spec_from_file_location("endcap_feature_definitions", path)
+        if spec is None or spec.loader is None or not path.exists():
+            raise InputError("no such file", file=path)
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+            kinds = (Entity, FeatureView, FeatureService, DataSource)
+            store.apply([one for one in vars(module).values() if isinstance(one, kinds)])
+        except (FeastError, ImportError, SyntaxError, NameError, TypeError, ValueError) as error:
+            raise InputError(first_line(error), file=path) from error
+
+
+def materialize(repo: Path, end: datetime | None = None, progress: Progress = silent) -> Report:
+    """Loads the newest row of every entity of every view into the online store, through Feast.
+
+    Rows newer than `end` (default: now) stay out. Raises InputError when a view's file is missing, FeatureStoreError
+    when Redis does not answer.
+    """
+    store = open_store(repo)
+    end = end or datetime.now(UTC)
+    address = "{host}:{port}".format(**connection(repo))
+    report = Report()
+    with quiet():
+        views = sorted(store.list_feature_views(), key=lambda view: str(view.name))
+    if not views:
+        raise InputError("Feast has no feature view registered; run `endcap materialize` on a repo with definitions")
+    for number, view in enumerate(views):
+        progress(number, len(views))
+        source = Path(view.batch_source.path)
+        if not source.exists():
+            raise InputError("no such file; `endcap materialize` makes it from the shop's events", file=source)
+        entity = view.join_keys[0]
+        report.wrote[view.name] = len(set(pq.read_table(source, columns=[entity])[entity].to_pylist()))
+        with quiet():
+            import redis
+
+            try:
+                store.materialize(BEGINNING, end + timedelta(seconds=1), feature_views=[view.name])
+            except (redis.RedisError, OSError) as error:
+                raise FeatureStoreError(f"Redis at {address}: {first_line(error)}") from error
+    progress(len(views), len(views))
+    return report
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def require(repo: Path, service: str) -> None:
+    """Raises FeaturesError unless the registry has this feature service."""
+    from features.registry import service_features
+
+    if not service_features(open_store(repo), service, "user").views:
+        raise FeaturesError(f"Feast's feature service {service!r} has no view of the entity `user`")

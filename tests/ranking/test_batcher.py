@@ -1,0 +1,134 @@
+"""The engine's queue and thread, with batch paths that are slow or broken on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ranking.batch import Query, Ranked
+from ranking.batcher import LocalEngine
+from ranking.errors import EngineError, EngineOverloaded, EngineStopped
+
+
+def query(name: str) -> Query:
+    return Query(features={"name": name}, sources={"popular": 1}, keep=1)
+
+
+def ranked(name: str) -> Ranked:
+    number = int(name) if name.isdigit() else -1
+    return Ranked(np.array([number]), np.zeros(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.uint8))
+
+
+class Path:
+    """A batch path that echoes its queries; waits at a gate; fails on `bad`."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.batches: list[list[str]] = []
+
+    def recommend(self, queries: Sequence[Query], clock: Any) -> list[Ranked]:
+        names = [str(one.features["name"]) for one in queries]
+        self.batches.append(names)
+        self.entered.set()
+        self.gate.wait(10)
+        with clock("score"):
+            if "bad" in names:
+                raise ValueError("bad query")
+            return [ranked(name) for name in names]
+
+
+def engine(path: Path, **options: Any) -> LocalEngine:
+    one = LocalEngine({"m@1": path}, **{"max_batch": 8, "max_queue": 100, **options})  # type: ignore[dict-item]
+    one.start()
+    return one
+
+
+async def test_every_caller_gets_its_own_answer() -> None:
+    path = Path()
+    one = engine(path)
+    answers = await asyncio.gather(*(one.submit("m@1", query(str(i))) for i in range(100)))
+    assert [int(answer.ranked.rows[0]) for answer in answers] == list(range(100))
+    await one.stop()
+
+
+async def test_what_queues_while_a_batch_runs_is_the_next_one_up_to_the_limit() -> None:
+    path = Path()
+    path.gate.clear()
+    one = engine(path, max_batch=4)
+    tasks = [asyncio.create_task(one.submit("m@1", query("0")))]
+    await asyncio.to_thread(path.entered.wait, 10)
+    tasks += [asyncio.create_task(one.submit("m@1", query(str(i)))) for i in range(1, 7)]
+    await asyncio.sleep(0)
+    path.gate.set()
+    answers = await asyncio.gather(*tasks)
+    assert path.batches == [["0"], ["1", "2", "3", "4"], ["5", "6"]]
+    assert [answer.batch_size for answer in answers] == [1, 4, 4, 4, 4, 2, 2]
+    assert all(answer.stages["score"] >= 0 and answer.queue_s >= 0 for answer in answers)
+    await one.stop()
+
+
+async def test_one_bad_query_in_a_batch_fails_alone() -> None:
+    path = Path()
+    path.gate.clear()
+    one = engine(path)
+    first = asyncio.create_task(one.submit("m@1", query("0")))
+    await asyncio.to_thread(path.entered.wait, 10)
+    tasks = [asyncio.create_task(one.submit("m@1", query(name))) for name in ("1", "bad", "2")]
+    await asyncio.sleep(0)
+    path.gate.set()
+    results = await asyncio.gather(first, *tasks, return_exceptions=True)
+    assert isinstance(results[2], EngineError) and "ValueError: bad query" in str(results[2])
+    assert [int(one.ranked.rows[0]) for one in results if not isinstance(one, BaseException)] == [0, 1, 2]
+    await one.stop()
+
+
+async def test_a_caller_that_has_gone_leaves_before_the_forward_pass() -> None:
+    path = Path()
+    path.gate.clear()
+    one = engine(path)
+    first = asyncio.create_task(one.submit("m@1", query("0")))
+    await asyncio.to_thread(path.entered.wait, 10)
+    gone, stays = (asyncio.create_task(one.submit("m@1", query(name))) for name in ("1", "2"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    path.gate.set()
+    await asyncio.gather(first, stays)
+    assert path.batches == [["0"], ["2"]]
+    await one.stop()
+
+
+async def test_a_full_queue_refuses_at_once() -> None:
+    path = Path()
+    path.gate.clear()
+    one = engine(path, max_queue=2)
+    first = asyncio.create_task(one.submit("m@1", query("0")))
+    await asyncio.to_thread(path.entered.wait, 10)
+    waiting = [asyncio.create_task(one.submit("m@1", query(str(i)))) for i in (1, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(EngineOverloaded):
+        await one.submit("m@1", query("3"))
+    path.gate.set()
+    await asyncio.gather(first, *waiting)
+    await one.stop()
+
+
+async def test_stopping_answers_what_is_queued_and_refuses_what_comes_after() -> None:
+    path = Path()
+    path.gate.clear()
+    one = engine(path, max_batch=1)
+    tasks = [asyncio.create_task(one.submit("m@1", query(str(i)))) for i in range(3)]
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(one.stop())
+    await asyncio.sleep(0)
+    path.gate.set()
+    await asyncio.gather(*tasks, stopping)
+    with pytest.raises(EngineStopped):
+        await one.submit("m@1", query("9"))

@@ -1,0 +1,100 @@
+"""One contract for every index: the same answers as brute force, on whatever device it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ranking.device import TorchIndex
+from ranking.index import CpuIndex, GpuIndex, Index, IndexRecipe, build_index, exact_search, gpu_available
+
+N, E = 3000, 16
+VECTORS = np.random.default_rng(0).standard_normal((N, E)).astype(np.float32)
+VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
+QUERIES = np.random.default_rng(1).standard_normal((5, E)).astype(np.float32)
+
+
+def cpu(factory: str, nprobe: int = 1) -> CpuIndex:
+    return CpuIndex(build_index(VECTORS, IndexRecipe(factory, nprobe)), VECTORS, nprobe)
+
+
+def gpu() -> Index:
+    if not gpu_available():
+        pytest.skip("needs an NVIDIA GPU and a faiss build that reaches it")
+    return GpuIndex(cpu("Flat"))
+
+
+def torch_gpu() -> Index:
+    if not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    return TorchIndex(torch.from_numpy(VECTORS).cuda())
+
+
+MAKERS: dict[str, Callable[[], Index]] = {
+    "flat": lambda: cpu("Flat"),
+    "ivf, every list probed": lambda: cpu("IVF16,Flat", 16),
+    "torch on the cpu": lambda: TorchIndex(torch.from_numpy(VECTORS)),
+}
+GPU_MAKERS: dict[str, Callable[[], Index]] = {"faiss on a gpu": gpu, "torch on a gpu": torch_gpu}
+INDEXES = [pytest.param(make, id=name) for name, make in MAKERS.items()] + [
+    pytest.param(make, id=name, marks=pytest.mark.gpu) for name, make in GPU_MAKERS.items()
+]
+
+
+def brute(k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    scores = QUERIES @ VECTORS.T
+    if allowed is not None:
+        scores[:, ~allowed] = -np.inf
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, rows, 1), rows
+
+
+@pytest.mark.parametrize("make", INDEXES)
+@pytest.mark.parametrize("k", [1, 50])
+def test_search_equals_brute_force(make: Callable[[], Index], k: int) -> None:
+    scores, rows = make().search(QUERIES, k)
+    expected_scores, expected_rows = brute(k)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
+    assert rows.dtype == np.int64
+
+
+@pytest.mark.parametrize("make", INDEXES)
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.01])
+def test_a_mask_restricts_the_search_and_still_fills_k(make: Callable[[], Index], share: float) -> None:
+    allowed = np.random.default_rng(2).random(N) < share
+    k = min(20, int(allowed.sum()))
+    scores, rows = make().search(QUERIES, k, allowed)
+    expected_scores, expected_rows = brute(k, allowed)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", INDEXES)
+@pytest.mark.parametrize("passing", [0, 3])
+def test_places_that_nothing_fills_are_minus_one_and_last(make: Callable[[], Index], passing: int) -> None:
+    allowed = np.zeros(N, bool)
+    allowed[:passing] = True
+    _, rows = make().search(QUERIES, 10, allowed)
+    assert ((rows >= 0).sum(1) == passing).all()
+    assert (rows[:, passing:] == -1).all()
+
+
+def test_an_ivf_search_that_misses_falls_back_on_the_exact_one() -> None:
+    """One probed list of sixteen cannot hold 1,500 items; the masked search fills k all the same."""
+    allowed = np.random.default_rng(3).random(N) < 0.7
+    scores, rows = cpu("IVF16,Flat", 1).search(QUERIES, 1500, allowed)
+    np.testing.assert_array_equal(rows, brute(1500, allowed)[1])
+    assert np.isfinite(scores).all()
+
+
+def test_asking_for_more_than_there_is_gives_all_of_it() -> None:
+    assert cpu("Flat").search(QUERIES, N + 5)[1].shape == (5, N)
+
+
+def test_exact_search_of_no_rows_is_empty() -> None:
+    _, rows = exact_search(VECTORS, np.zeros(0, np.int64), QUERIES, 4)
+    assert (rows == -1).all() and rows.shape == (5, 4)
