@@ -43,7 +43,7 @@ def make_visits(rng: np.random.Generator, shoppers: Shoppers, n: int, days: int,
     users = len(shoppers.activity)
     user = draw(rng, shoppers.activity, n)
     if n >= 2 * users:
-        user[:users] = np.arange(users)  # all come at least once
+        user[:users] = np.arange(users)  # hardly anyone never comes
     hours_ago = np.arange(days * 24, 0, -1)
     start = np.empty(n)
     country = shoppers.country[user]
@@ -68,8 +68,8 @@ def make_views(rng: np.random.Generator, catalogue: Catalogue, shoppers: Shopper
     wanted = style[session] * TIERS + tier[session]
     wanted = np.where(odd, rng.integers(STYLE_COUNT * TIERS, size=len(session)), wanted)
     item = _choose(rng, catalogue, category, wanted)
-    # Nobody looks at an item twice in one session, nor before it is in the shop; a session may yet be moved to an earlier
-    # start so as not to run past the end, so an hour's room is left.
+    # Nobody looks at an item twice in one session, nor before it is in the shop. An hour's room is left, because a
+    # session that would run past the end is moved to an earlier start.
     seen = np.zeros(len(item), bool)
     seen[np.unique(session * len(catalogue.category) + item, return_index=True)[1]] = True
     kept = seen & (catalogue.listed[item] > visits.start[session] + 3600)

@@ -1,7 +1,7 @@
 """What a model is trained on: labels from events, and the features as they were just before each label.
 
-The features come from Feast's point-in-time join. A label's own instant has a feature row too, of the state after it, so
-the join looks one microsecond earlier: nothing of the answer can be in the question.
+The features come from Feast's point-in-time join. A label's own instant has a feature row too, of the state after it,
+so the join looks one microsecond earlier: nothing of the answer can be in the question.
 """
 
 from __future__ import annotations

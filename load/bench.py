@@ -55,7 +55,8 @@ def play(options: Options) -> Result:
     with _settled_heap(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         run, before = runner.run(_run(options, tally))
     cpu = time.process_time() - cpu
-    stolen_s = None if theft is None else (stolen() or theft) - theft
+    theft_after = stolen()
+    stolen_s = None if theft is None or theft_after is None else theft_after - theft
     return make_result(
         tally,
         run,

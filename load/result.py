@@ -108,9 +108,10 @@ def make_result(
     stolen_s: float | None,
     server: ServerUse | None,
 ) -> Result:
-    """Put a run's figures together. `settings["duration"]`, `warmup` and, of the whole run, `client_cpu` and `stolen_s` in seconds.
+    """Put a run's figures together. Seconds: `settings["duration"]`, `warmup`, `client_cpu` and `stolen_s`.
 
-    `stolen_s` is what the hypervisor took from this machine: lateness that neither client nor server is to blame for.
+    The last two are of the whole run, warm-up included. `stolen_s` is what the hypervisor took from this machine:
+    lateness that neither the client nor the server is to blame for.
     """
     # With every answer in early the run still lasted for its duration; with late ones, until the last.
     seconds = max(run.seconds - warmup, settings["duration"])

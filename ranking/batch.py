@@ -36,15 +36,17 @@ class Query:
     """One request as the engine sees it.
 
     `features` maps Feast references to raw values; what is absent or None takes its default. `sources` maps each
-    source to the most candidates that it may propose, in order of precedence. `keep` items come back in order of score,
-    more than the request's count, so that rules can pass some over. `session` are item ids that this visit has
+    source to the most candidates that it may propose, in order of precedence; where they propose fewer than `count`
+    together they are asked again without those limits. `keep` items come back in order of score (default: `count`); more
+    let rules pass some over. `session` are item ids that this visit has
     touched, newest last. `rank`, if given, replaces retrieval: just these items. Where `ranked` is false the ranker is
     left out and the sources' own order stands.
     """
 
     features: Mapping[str, Value]
     sources: Mapping[str, int]
-    keep: int
+    count: int
+    keep: int = 0
     session: Sequence[str] = ()
     item_id: str | None = None
     allowed: Allowed = field(default_factory=Allowed)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ranking.batch import SIGNALS
 from ranking.errors import BundleError
 from ranking.index import CpuIndex, IndexRecipe, read_index
 from ranking.items import ItemTable, read_item_table
@@ -151,7 +152,42 @@ def load_bundle(path: Path) -> Bundle:
     shared = torch.from_numpy(np.ascontiguousarray(items.embeddings))
     user_tower = load_module(manifest.user_tower, path, shared)
     ranker = load_module(manifest.ranker, path, shared)
-    return Bundle(path, manifest, items, index, user_tower, ranker, neighbors, neighbor_scores)
+    bundle = Bundle(path, manifest, items, index, user_tower, ranker, neighbors, neighbor_scores)
+    smoke(bundle)
+    return bundle
+
+
+@torch.inference_mode()
+def smoke(bundle: Bundle) -> None:
+    """One made-up batch of two users through both models. Raises BundleError where one fails, or answers with another
+    shape or with what is no number."""
+    user, items, dimension = bundle.schema, bundle.items, bundle.manifest.dimension
+    batch, some = 2, min(3, len(items))
+    dense = torch.zeros(batch, len(user.dense))
+    categorical = torch.zeros(batch, len(user.categorical), dtype=torch.int64)
+    history = torch.full((batch, user.history.length), -1)
+    history[0, -1] = 0  # one user with a history, one without
+    rows = torch.arange(some).expand(batch, some)
+    at = rows.numpy()
+    file = bundle.manifest.user_tower.file
+    try:
+        users = bundle.user_tower(dense, categorical, history)
+        check_output(bundle.path, file, users, (batch, dimension))
+        file = bundle.manifest.ranker.file
+        embedding, item_dense = torch.from_numpy(items.embeddings[at]), torch.from_numpy(items.dense[at])
+        item_categorical = torch.from_numpy(items.categorical[at])
+        signals = torch.zeros(batch, some, len(SIGNALS))
+        inputs = (users, dense, categorical, history, rows, embedding, item_dense, item_categorical, signals)
+        check_output(bundle.path, file, bundle.ranker(*inputs), (batch, some))
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise BundleError(bundle.path, f"fails on a smoke batch: {' '.join(str(error).split())}", file=file) from error
+
+
+def check_output(path: Path, file: str, output: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(output.shape) != shape:
+        raise BundleError(path, f"answers a smoke batch with shape {tuple(output.shape)}, not {shape}", file=file)
+    if not torch.isfinite(output).all():
+        raise BundleError(path, "answers a smoke batch with NaN or infinity", file=file)
 
 
 def check_files(path: Path, manifest: Manifest) -> None:

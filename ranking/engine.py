@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
@@ -30,7 +31,7 @@ class StageClock(Protocol):
 class Candidates:
     """What was retrieved for each query, padded to the longest: rows int64[B, C] (-1 empty), source uint8[B, C]."""
 
-    def __init__(self, rows: Rows, source: np.ndarray, found: Scores) -> None:
+    def __init__(self, rows: Rows, source: npt.NDArray[np.uint8], found: Scores) -> None:
         self.rows, self.source, self.found = rows, source, found
 
 
@@ -93,23 +94,37 @@ class BatchPath:
 
     def retrieve(self, batch: Batch, excluded: Sequence[Rows]) -> Candidates:
         """Asks each source for the queries that name it; a candidate belongs to the first source that proposed it."""
-        proposed: list[list[tuple[int, Scores, Rows]]] = [[] for _ in batch.queries]
-        for name in dict.fromkeys(name for query in batch.queries for name in query.sources):
-            which = [i for i, q in enumerate(batch.queries) if name in q.sources and q.rank is None]
-            if not which:
-                continue
-            k = max(batch.queries[i].sources[name] + len(excluded[i]) for i in which)
+        merged: list[Merged] = [from_request(rows) for rows in self.given(batch)]
+        asked = [i for i, query in enumerate(batch.queries) if query.rank is None]
+        for i, proposed in zip(asked, self.ask(batch, excluded, asked), strict=True):
+            merged[i] = merge(proposed)
+        # A narrow filter, many exclusions or small quotas: ask again, inside the search and as deep as it takes.
+        short = [i for i in asked if len(merged[i][0]) < batch.queries[i].count]
+        if short:
+            for i in short:
+                batch.allowed[i] = self.eligible.exact_mask(batch.queries[i], excluded[i])
+            for i, proposed in zip(short, self.ask(batch, excluded, short, deep=True), strict=True):
+                merged[i] = merge(proposed)
+        return pad(merged)
+
+    def given(self, batch: Batch) -> list[Rows]:
+        """The rows of the items that a query brought to be ranked; none where it did not."""
+        return [self.bundle.items.rows(query.rank or ()) for query in batch.queries]
+
+    def ask(self, batch: Batch, excluded: Sequence[Rows], asked: Sequence[int], deep: bool = False) -> list[list[Part]]:
+        """What the sources of each query propose, in order of precedence; `deep` lifts quotas up to the count."""
+        queries = batch.queries
+        proposed: dict[int, dict[str, Part]] = {i: {} for i in asked}
+        for name in dict.fromkeys(name for i in asked for name in queries[i].sources):
+            which = [i for i in asked if name in queries[i].sources]
+            quota = {i: max(queries[i].sources[name], queries[i].count * deep) for i in which}
+            k = max(quota[i] + len(excluded[i]) for i in which)
             answers = self.sources[name].retrieve(self.bundle, self.index, batch, which, k)
             for i, (scores, rows) in zip(which, answers, strict=True):
                 keep = self.eligible.keep(rows, batch.allowed[i], excluded[i])
-                quota = batch.queries[i].sources[name]
-                place = list(batch.queries[i].sources).index(name)
-                proposed[i].append((place, scores[keep][:quota], rows[keep][:quota]))
-        for i, query in enumerate(batch.queries):
-            if query.rank is not None:
-                rows = self.bundle.items.rows(query.rank)
-                proposed[i] = [(0, np.zeros(len(rows), np.float32), rows)]
-        return pad([merge(sorted(one, key=lambda part: part[0])) for one in proposed])
+                place = list(queries[i].sources).index(name)
+                proposed[i][name] = (place, scores[keep][: quota[i]], rows[keep][: quota[i]])
+        return [[proposed[i][name] for name in queries[i].sources] for i in asked]
 
     def score(self, inputs: list[torch.Tensor], batch: Batch, candidates: Candidates) -> Scores:
         """float32[B, C]: the ranker's score; for a query that wants none, the order in which sources proposed."""
@@ -140,16 +155,26 @@ class BatchPath:
         for query, rows, source, found, score in zip(
             batch.queries, candidates.rows, candidates.source, candidates.found, scores, strict=True
         ):
-            best = np.argsort(-score, kind="stable")[: query.keep]
+            best = np.argsort(-score, kind="stable")[: max(query.keep, query.count)]
             best = best[rows[best] >= 0]
             shown = score if query.ranked else found
             yield Ranked(rows=rows[best], scores=shown[best], retrieval=found[best], source=source[best])
 
 
-def merge(parts: Sequence[tuple[int, Scores, Rows]]) -> tuple[Rows, np.ndarray, Scores]:
+Merged = tuple[Rows, npt.NDArray[np.uint8], Scores]
+"""One query's candidates: rows, the place of the source that proposed each, and that source's score."""
+
+
+def from_request(rows: Rows) -> Merged:
+    return rows, np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.float32)
+
+
+Part = tuple[int, Scores, Rows]
+"""What one source proposed for one query: its place in the query's `sources`, scores float32[n], rows int64[n]."""
+
+
+def merge(parts: Sequence[Part]) -> Merged:
     """Joins what the sources proposed for one query, the first proposal of a row standing."""
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.float32)
     rows = np.concatenate([rows for _, _, rows in parts])
     source = np.concatenate([np.full(len(rows), place, np.uint8) for place, _, rows in parts])
     found = np.concatenate([scores for _, scores, _ in parts])
@@ -159,7 +184,7 @@ def merge(parts: Sequence[tuple[int, Scores, Rows]]) -> tuple[Rows, np.ndarray, 
     return rows, source, found
 
 
-def pad(queries: Sequence[tuple[Rows, np.ndarray, Scores]]) -> Candidates:
+def pad(queries: Sequence[Merged]) -> Candidates:
     """Stacks the queries' candidates into arrays as wide as the longest."""
     if len(queries) == 1:
         rows, source, found = queries[0]

@@ -77,7 +77,7 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
 def read_item_table(directory: Path, schema: ItemSchema, dimension: int) -> ItemTable:
     """Reads and checks `items.parquet` and `embeddings.npy` of a bundle. Raises BundleError."""
     table = pq.read_table(directory / "items.parquet")
-    wanted: dict[str, Any] = COLUMNS | {name: None for name in schema.columns()}
+    wanted: dict[str, Any] = COLUMNS | dict.fromkeys(schema.columns())
     for name, kind in wanted.items():
         if name not in table.column_names:
             raise BundleError(directory, f"column {name} is missing", file="items.parquet")
@@ -89,7 +89,8 @@ def read_item_table(directory: Path, schema: ItemSchema, dimension: int) -> Item
             raise BundleError(directory, f"column {name} has {table[name].null_count} nulls", file="items.parquet")
     if len(set(table["item_id"].to_pylist())) != table.num_rows:
         raise BundleError(directory, "column item_id has duplicates", file="items.parquet")
-    embeddings = np.load(directory / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+    # Copy-on-write: torch wants an array that it may write to, and the pages are still shared between processes.
+    embeddings = np.load(directory / "embeddings.npy", mmap_mode="c", allow_pickle=False)
     if embeddings.shape != (table.num_rows, dimension) or embeddings.dtype != np.float32:
         wanted_shape = f"float32[{table.num_rows}, {dimension}]"
         found = f"{embeddings.dtype}{list(embeddings.shape)}"

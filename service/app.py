@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
-from features.store import connection, open_store
 
 from features.errors import FeaturesError, FeatureStoreError
 from features.online import OnlineReader, ReadPlan, View, connect
 from features.registry import service_features
+from features.store import connection, open_store
 from ranking.batch import Query
 from ranking.batcher import LocalEngine
 from ranking.bundle import Bundle
@@ -109,7 +109,7 @@ class App:
                     query = Query(
                         features={},
                         sources=placement.sources,
-                        keep=count,
+                        count=count,
                         session=bundle.items.ids[:3],
                         item_id=bundle.items.ids[0] if placement.needs_item else None,
                         ranked=placement.ranked,

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-from ranking.train.config import TrainConfig
 
+from ranking.train.config import TrainConfig
 from service.errors import ConfigError
 from service.placements import Placement
 
@@ -56,7 +56,9 @@ class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class EventsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The kinds of event, and how much one of each counts in training."""
 
-    weights: dict[str, Annotated[float, Meta(gt=0)]] = {"view": 1.0, "cart": 3.0, "purchase": 5.0}
+    weights: dict[str, Annotated[float, Meta(gt=0)]] = msgspec.field(
+        default_factory=lambda: {"view": 1.0, "cart": 3.0, "purchase": 5.0}
+    )
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from features.errors import FeatureStoreError
 from features.user import UserFeatures
 from ranking.batch import Allowed, Answer, Engine, Query
@@ -118,7 +120,7 @@ class Recommender:
             query = Query(
                 features={**context.user.values, **values},
                 sources={"request": len(item_ids)},
-                keep=len(item_ids),
+                count=len(item_ids),
                 session=context.session,
                 rank=item_ids,
             )
@@ -151,16 +153,15 @@ class Recommender:
     ) -> Query:
         """What to ask of the engine: the placement's sources, or popular items where those have nothing to go by."""
         in_session = any(one in model.items.row_of for one in context.session)
-        keep = request.count * (PASSED_OVER if placement.rules.category_cap else 1)
         sources, ranked = dict(placement.sources), placement.ranked
         if placement.needs_item:
             if request.item_id not in model.items.row_of:
                 context.degraded.append("item")
-                sources, ranked = {"popular": keep}, False
+                sources, ranked = {"popular": request.count}, False
         elif not context.user.known and not in_session:
             if request.user_id is not None and "features" not in context.degraded:
                 context.degraded.append("user")
-            sources, ranked = {"popular": keep}, False
+            sources, ranked = {"popular": request.count}, False
         elif not context.user.known and "personal" in sources:
             sources = {("session" if name == "personal" else name): quota for name, quota in sources.items()}
         exclude = list(request.exclude_item_ids)
@@ -169,7 +170,8 @@ class Recommender:
         return Query(
             features={**context.user.values, **values},
             sources=sources,
-            keep=keep,
+            count=request.count,
+            keep=request.count * (PASSED_OVER if placement.rules.category_cap else 1),
             session=context.session,
             item_id=request.item_id if placement.needs_item else None,
             allowed=allowed(request.filter, placement.filters),
@@ -206,15 +208,15 @@ class Recommender:
                     items.ids[rows[place]],
                     scores[place],
                     names[source[place]],
-                    explanation(items, rows[place], float(ranked.retrieval[place])) if explain else None,
+                    explanation(items, rows[place], float(ranked.retrieval[place])) if explain else UNSET,
                 )
                 for place in places
             ],
             degraded=context.degraded,
             features={name: ViewFreshness(view.status, view.age_s) for name, view in context.user.views.items()},
             took_ms=round(trace.elapsed() * 1e3, 3),
-            missing_item_ids=missing,
-            inputs=dict(query.features) if explain else None,
+            missing_item_ids=UNSET if missing is None else missing,
+            inputs=dict(query.features) if explain else UNSET,
         )
 
 

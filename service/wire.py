@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Id = Annotated[str, Meta(min_length=1, max_length=256, description="An id; always a string.")]
 Scalar = Annotated[str, Meta(max_length=256)] | bool | int | float | None
@@ -88,13 +87,13 @@ class ItemExplanation(Struct, frozen=True):
     retrieval_score: float
 
 
-class Item(Struct, frozen=True, omit_defaults=True):
+class Item(Struct, frozen=True):
     """One item of an answer, best first."""
 
     item_id: str
     score: float
     source: str
-    explain: ItemExplanation | None = None
+    explain: ItemExplanation | UnsetType = UNSET
 
 
 class ViewFreshness(Struct, frozen=True):
@@ -104,17 +103,17 @@ class ViewFreshness(Struct, frozen=True):
     age_s: float | None
 
 
-class Recommendation(Struct, frozen=True, omit_defaults=True):
+class Recommendation(Struct, frozen=True):
     """The answer. `degraded` names what it had to do without; empty when nothing."""
 
     recommendation_id: str
     model: Model
     items: list[Item]
-    degraded: list[str] = msgspec.field(default_factory=list)
-    features: dict[str, ViewFreshness] = {}
-    took_ms: float = 0.0
-    missing_item_ids: list[str] | None = None
-    inputs: dict[str, object] | None = None
+    degraded: list[str]
+    features: dict[str, ViewFreshness]
+    took_ms: float
+    missing_item_ids: list[str] | UnsetType = UNSET
+    inputs: dict[str, Any] | UnsetType = UNSET
 
 
 class BadField(Struct, frozen=True):

@@ -151,7 +151,7 @@ def _no_repeats(source: Source, column: str, ids: pa.ChunkedArray) -> None:
 def _distinct(events: pa.Table, report: Report) -> pa.Table:
     """The events without exact duplicates; the first of each stays, in its place."""
     numbered = events.append_column("row", pa.array(np.arange(events.num_rows)))
-    first = numbered.group_by(EVENTS.names, use_threads=False).aggregate([("row", "min")])["row_min"]
+    first = numbered.group_by(EVENTS.names).aggregate([("row", "min")])["row_min"]
     report.dropped["exact duplicate of another event"] = events.num_rows - len(first)
     return events.take(first.take(pc.sort_indices(first)))
 

@@ -26,6 +26,10 @@ class Eligible:
         """bool[N] when retrieval itself must be restricted; None when dropping a few candidates afterwards will do."""
         if query.allowed.everything and self.mostly_in_stock and len(excluded) <= MANY_EXCLUDED:
             return None
+        return self.exact_mask(query, excluded)
+
+    def exact_mask(self, query: Query, excluded: Rows) -> npt.NDArray[np.bool_]:
+        """bool[N]: every item that this query may be answered with, and no other."""
         passing = self.items.in_stock.copy()
         if query.allowed.categories is not None:
             wanted = np.zeros(len(self.items.categories), bool)

@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 class Batch:
     """One micro-batch, encoded. Everything is indexed by the query's place in the batch."""
 
-    def __init__(self, queries: Sequence[Query], history: Rows, users: Scores, allowed: Sequence[Mask | None]) -> None:
+    def __init__(self, queries: Sequence[Query], history: Rows, users: Scores, allowed: list[Mask | None]) -> None:
         self.queries = queries
         self.history = history  # int64[B, L]
         self.users = users  # float32[B, E]

@@ -20,6 +20,9 @@ from service.wire import BadField, Problem, RankRequest, Recommendation, Recomme
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+TRACE = web.RequestKey("trace", Trace)
+PLACEMENT = web.RequestKey("placement", str)
+
 BODY_TIMEOUT_S = 5.0
 """aiohttp's timeouts do not cover a body that stalls; this does."""
 
@@ -66,19 +69,19 @@ class Api:
         return self.recommender
 
     async def recommend(self, request: web.Request) -> web.Response:
-        trace = request["trace"]
+        trace = request[TRACE]
         with trace("decode"):
             wanted: RecommendRequest = self.recommend_decoder.decode(await body(request))
         answer = await self.answering().recommend(wanted, trace)
-        request["placement"] = wanted.placement  # a metric's label only once it is known to be one of ours
+        request[PLACEMENT] = wanted.placement  # a metric's label only once it is known to be one of ours
         return self.respond(answer, trace)
 
     async def rank(self, request: web.Request) -> web.Response:
-        trace = request["trace"]
+        trace = request[TRACE]
         with trace("decode"):
             wanted: RankRequest = self.rank_decoder.decode(await body(request))
         answer = await self.answering().rank(wanted, trace)
-        request["placement"] = wanted.placement
+        request[PLACEMENT] = wanted.placement
         return self.respond(answer, trace)
 
     def respond(self, answer: Recommendation, trace: Trace) -> web.Response:
@@ -113,7 +116,7 @@ class Api:
     @web.middleware
     async def errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turns every error into problem details, and tells the observer of every request."""
-        trace = request["trace"] = Trace()
+        trace = request[TRACE] = Trace()
         status = 499  # the client went away
         try:
             response = await handler(request)
@@ -134,7 +137,7 @@ class Api:
         finally:
             endpoint = request.match_info.route.resource
             name = endpoint.canonical if endpoint is not None else "unknown"
-            self.observer.answered(name, request.get("placement", ""), status, trace.elapsed())
+            self.observer.answered(name, request.get(PLACEMENT, ""), status, trace.elapsed())
 
 
 async def body(request: web.Request) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from features.errors import InputError
@@ -92,7 +92,7 @@ def test_what_breaks_a_rule_is_refused_by_file_row_and_column(
     table: str, column: str, values: list[Any], file: str, row: int | None, words: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        validate(shop(**{table: {column: values}}))  # type: ignore[arg-type]
+        validate(shop(**{table: {column: values}}))
     assert refused.value.file == file
     assert refused.value.column == column
     assert row is None or refused.value.row == row
@@ -128,21 +128,20 @@ def test_a_shop_that_is_refused_leaves_the_old_files_as_they_were(tmp_path: Path
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_files_as_they_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_half_way_leaves_the_old_files_as_they_were(tmp_path: Path) -> None:
+    """The users do not fit on the disk, here for a limit on the size of files; events and items would have."""
     write_shop(shop(), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    really = pq.write_table
-
-    def write_table(table: pa.Table, where: Path, **options: Any) -> None:
-        if where.name == "users.parquet":
-            raise OSError("the disk is full")
-        really(table, where, **options)
-
-    monkeypatch.setattr(pq, "write_table", write_table)
-    with pytest.raises(OSError, match="the disk is full"):
-        write_shop(shop(users={"country": ["France", "France", ""]}, items={"title": ["Cup", "Sack"]}), tmp_path)
+    many = ["u1", "u2", *(f"x{number * 7919 % 100_003}" for number in range(60_000))]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_shop(
+                shop(items={"title": ["Cup", "Sack"]}, users={"user_id": many, "country": [""] * len(many)}), tmp_path
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -16,7 +16,7 @@ from ranking.errors import EngineError, EngineOverloaded, EngineStopped
 
 
 def query(name: str) -> Query:
-    return Query(features={"name": name}, sources={"popular": 1}, keep=1)
+    return Query(features={"name": name}, sources={"popular": 1}, count=1)
 
 
 def ranked(name: str) -> Ranked:

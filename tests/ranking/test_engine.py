@@ -32,7 +32,7 @@ HOME = {"personal": 100, "covisit": 50, "popular": 20}
 
 
 def query(**changes: Any) -> Query:
-    return replace(Query(features={"user_recent:item_ids": ["i00003", "i00007"]}, sources=HOME, keep=20), **changes)
+    return replace(Query(features={"user_recent:item_ids": ["i00003", "i00007"]}, sources=HOME, count=20), **changes)
 
 
 def ask(path: BatchPath, *queries: Query) -> list[Ranked]:
@@ -44,7 +44,7 @@ def ids(path: BatchPath, ranked: Ranked) -> list[str]:
 
 
 def test_answers_are_distinct_in_stock_and_in_order_of_score(path: BatchPath) -> None:
-    (ranked,) = ask(path, query(keep=100))
+    (ranked,) = ask(path, query(count=100))
     assert len(set(ranked.rows.tolist())) == len(ranked.rows) == 100
     assert path.bundle.items.in_stock[ranked.rows].all()
     assert (np.diff(ranked.scores) <= 0).all() and np.isfinite(ranked.scores).all()
@@ -62,7 +62,7 @@ def test_a_query_gets_the_same_answer_alone_and_in_a_batch(path: BatchPath) -> N
         query(features={}, sources={"popular": 30}, ranked=False),
         query(item_id="i00005", sources={"similar": 40}, ranked=False),
         query(allowed=Allowed(price_max=10.0)),
-        query(rank=["i00001", "nobody", "i00002"], keep=3, sources={"request": 3}),
+        query(rank=["i00001", "nobody", "i00002"], count=3, sources={"request": 3}),
     ]
     together = ask(path, *queries)
     for one, both in zip(queries, together, strict=True):
@@ -72,7 +72,7 @@ def test_a_query_gets_the_same_answer_alone_and_in_a_batch(path: BatchPath) -> N
 
 
 def test_excluded_items_never_appear_few_or_many(path: BatchPath) -> None:
-    first = ids(path, ask(path, query(keep=20))[0])
+    first = ids(path, ask(path, query(count=20))[0])
     for exclude in (first[:5], path.bundle.items.ids[:300]):
         answer = ids(path, ask(path, query(exclude=exclude))[0])
         assert len(answer) == 20 and not set(answer) & set(exclude)
@@ -85,7 +85,7 @@ def test_a_narrow_filter_is_filled_with_everything_that_passes_it(path: BatchPat
     category = items.categories[0]
     passing = items.in_stock & (items.category == 0) & (items.price <= 30)
     allowed = Allowed(frozenset([category]), None, 30.0)
-    (ranked,) = ask(path, query(allowed=allowed, sources=sources, keep=int(passing.sum())))
+    (ranked,) = ask(path, query(allowed=allowed, sources=sources, count=int(passing.sum())))
     assert sorted(ranked.rows.tolist()) == np.flatnonzero(passing).tolist()
 
 
@@ -97,7 +97,7 @@ def test_an_item_without_a_price_fails_any_price_condition(path: BatchPath) -> N
     items = path.bundle.items
     unpriced = int(np.flatnonzero(np.isnan(items.price))[0])
     allowed = Allowed(price_min=0.0)
-    (ranked,) = ask(path, query(allowed=allowed, sources={"popular": 400}, keep=400))
+    (ranked,) = ask(path, query(allowed=allowed, sources={"popular": 400}, count=400))
     assert unpriced not in ranked.rows and len(ranked.rows)
 
 
@@ -110,7 +110,7 @@ def test_popular_comes_in_order_of_popularity(path: BatchPath) -> None:
 def test_similar_leaves_out_the_item_in_view_and_puts_its_neighbours_first(path: BatchPath) -> None:
     bundle = path.bundle
     anchor = 5
-    (ranked,) = ask(path, query(item_id=bundle.items.ids[anchor], sources={"similar": 300}, keep=300, ranked=False))
+    (ranked,) = ask(path, query(item_id=bundle.items.ids[anchor], sources={"similar": 300}, count=300, ranked=False))
     assert anchor not in ranked.rows
     cosine = bundle.items.embeddings[ranked.rows] @ bundle.items.embeddings[anchor]
     weight = {int(row): float(score) for row, score in
@@ -122,13 +122,13 @@ def test_similar_leaves_out_the_item_in_view_and_puts_its_neighbours_first(path:
 
 def test_a_candidate_belongs_to_the_first_source_that_proposed_it(path: BatchPath) -> None:
     everything = len(path.bundle.items)
-    (ranked,) = ask(path, query(sources={"popular": everything, "personal": everything}, keep=everything))
+    (ranked,) = ask(path, query(sources={"popular": everything, "personal": everything}, count=everything))
     assert set(ranked.source.tolist()) == {0}
 
 
 def test_rank_scores_just_the_items_given_and_drops_unknown_ones(path: BatchPath) -> None:
     wanted = ["i00009", "nobody", "i00004", "i00001"]
-    (ranked,) = ask(path, query(rank=wanted, sources={"request": 4}, keep=4))
+    (ranked,) = ask(path, query(rank=wanted, sources={"request": 4}, count=4))
     assert sorted(ids(path, ranked)) == ["i00001", "i00004", "i00009"]
 
 
@@ -149,7 +149,7 @@ def test_session_items_are_newer_than_stored_ones_and_count(path: BatchPath) -> 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), "text", [1], None, True])
 def test_no_raw_value_makes_a_score_that_is_no_number(path: BatchPath, bad: Any) -> None:
-    features = {name: bad for name in path.schema.references()}
+    features = dict.fromkeys(path.schema.references(), bad)
     (ranked,) = ask(path, query(features=features))
     assert len(ranked.rows) == 20 and np.isfinite(ranked.scores).all()
 

@@ -12,7 +12,7 @@ from service.errors import ConfigError
 
 SOURCES = ("personal", "popular")
 TEMPLATE = Path(module.__file__).parent / "endcap.toml"
-MINIMAL = '[placements.home]\nsources = { personal = 10 }\n'
+MINIMAL = "[placements.home]\nsources = { personal = 10 }\n"
 
 
 def refused(directory: Path, text: str) -> str:

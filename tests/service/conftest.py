@@ -1,0 +1,90 @@
+"""A whole deployment with an untrained model, and the service running on it in the test's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from features.history import write_history
+from features.registry import service_features
+from features.shop import write_shop
+from features.store import apply, materialize, open_store
+from ranking.train.save import save
+from service.app import SOURCE_NAMES, App
+from service.commands.data import init
+from service.config import read_config
+from tests.conftest import Server
+from tests.features.shops import shop
+from tests.ranking.factory import make_trained
+
+DAY_S = 86400.0
+MAX_AGE_S: dict[str, float | None] = {
+    "user_profile": 365 * DAY_S, "user_activity": 30 * DAY_S, "user_recent": 365 * DAY_S,
+}  # fmt: skip
+ITEMS = 200
+
+
+def save_untrained(models: Path, seed: int = 0, **changes: Any) -> Path:
+    """The next version of a model with random weights that fits the Feast repo that `endcap init` makes."""
+    trained = make_trained(ITEMS, seed=seed)
+    user = msgspec.structs.replace(trained.user, feature_service="default", max_age_s=MAX_AGE_S, **changes)
+    object.__setattr__(trained, "user", user)
+    return save(trained, models, "default", {"untrained": {"recall@10": 0.0}})
+
+
+@pytest.fixture(scope="session")
+def deployment(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DIR: shoppers u0..u11 with 600 events over the last 40 days, 200 items, two versions, features online."""
+    directory = tmp_path_factory.mktemp("deployment")
+    init(directory, "deployment", valkey.address)
+    one = shop(items=ITEMS, start=datetime.now(UTC).replace(microsecond=0) - timedelta(days=40))
+    write_shop(one, directory / "data")
+    write_history(one.events, one.items, one.users, directory / "data" / "features")
+    apply(directory / "feature_repo")
+    materialize(directory / "feature_repo")
+    for seed in (0, 1):
+        save_untrained(directory / "models", seed)
+    assert service_features(open_store(directory / "feature_repo"), "default", "user").views
+    return directory
+
+
+class Client:
+    """A running service and an HTTP client for it."""
+
+    def __init__(self, app: App, session: aiohttp.ClientSession, url: str) -> None:
+        self.app, self.session, self.url = app, session, url
+
+    async def post(self, path: str, body: Any = None, status: int = 200, **options: Any) -> dict[str, Any]:
+        """The decoded answer; asserts the status, and that an error is problem details."""
+        content = {"json": body} if body is not None else {}
+        async with self.session.post(self.url + path, **content, **options) as response:
+            text = await response.text()
+            assert response.status == status, text
+            kind = "application/json" if status == 200 else "application/problem+json"
+            assert response.content_type == kind, text
+            found: dict[str, Any] = msgspec.json.decode(text)
+            self.headers = response.headers
+            return found
+
+    async def recommend(self, status: int = 200, **body: Any) -> dict[str, Any]:
+        return await self.post("/v1/recommendations", body, status)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with self.session.get(self.url + path) as response:
+            return response.status, await response.text()
+
+
+@pytest.fixture
+async def client(deployment: Path) -> AsyncIterator[Client]:
+    app = App(deployment, read_config(deployment, SOURCE_NAMES))
+    port = await app.listen("127.0.0.1", 0)
+    await app.load()
+    async with aiohttp.ClientSession() as session:
+        yield Client(app, session, f"http://127.0.0.1:{port}")
+    await app.stop()
