@@ -29,11 +29,10 @@ def examples(
     since: datetime | None = None,
     until: datetime | None = None,
     limit: int | None = None,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Labels: user_id, item_id, event_timestamp (1 us before the event), weight; oldest first.
 
-    Events in [since, until) of a kind that has a weight; at most `limit`, drawn evenly. Raises InputError when none
+    Events in [since, until) of a kind that has a weight; at most `limit`, the newest. Raises InputError when none
     is left.
     """
     frame = events.select(["user_id", "item_id", "event", "timestamp"]).to_pandas()
@@ -45,8 +44,8 @@ def examples(
     frame = frame[keep]
     if not len(frame):
         raise InputError(f"no event of the kinds {', '.join(weights)} to learn from", file="events.parquet")
-    if limit is not None and len(frame) > limit:
-        frame = frame.sample(limit, random_state=seed).sort_values("timestamp", kind="stable")
+    if limit is not None:
+        frame = frame.iloc[-limit:]
     return pd.DataFrame(
         {
             "user_id": frame["user_id"].to_numpy(),

@@ -1,7 +1,7 @@
 """HTTP/1.1 as a load client needs it: requests made ahead as bytes, and a connection that carries one at a time.
 
-aiohttp's client spends about 300 us of CPU a request, which at 1,000 requests/s is a third of a core and several
-milliseconds of its own lateness at p99. The parser is llhttp (Node's) through httptools.
+At 1,000 requests/s aiohttp's client takes 40 % of a core to send and read alone; this one takes 20 %, most of it in the
+kernel, and it knows the moment at which a request was written. The parser is llhttp (Node's) through httptools.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def fit_ranker(
 ) -> None:  # fmt: skip
     """Adam with a one-cycle rate over shuffled lists. `users` f32[S, E] are the lists' user vectors."""
     random = torch.Generator().manual_seed(config.seed + 1)
-    optimizer = torch.optim.AdamW(ranker.parameters(), lr=config.ranker_learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(ranker.parameters(), lr=config.ranker_learning_rate, weight_decay=0.01, fused=True)
     size = config.ranker_batch_size
     batches = -(-len(lists) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -66,7 +66,7 @@ class TowerTrainer:
     def fit(self, labels: Labels, epochs: int, learning_rate: float, step: Step) -> None:
         """Adam with a one-cycle rate over shuffled batches of labels."""
         parameters = [*self.user_tower.parameters(), *self.item_tower.parameters()]
-        optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+        optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
         size = self.config.batch_size
         batches = max(1, len(labels) // size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -89,10 +89,10 @@ class TowerTrainer:
         dense, categorical, history = self.inputs.take(state)
         rows = torch.from_numpy(labels.item[which])
         vectors, history_at, rows_at = self.item_vectors(history, rows)
-        users = self.user_tower.encode(dense, categorical, vectors[history_at], history >= 0)
+        users = self.user_tower.encode(dense, categorical, F.embedding(history_at, vectors), history >= 0)
         visit = torch.from_numpy(labels.visit[which])
         return sampled_softmax(
-            users, vectors[rows_at], rows, log_q[rows], torch.from_numpy(labels.weight[which]),
+            users, F.embedding(rows_at, vectors), rows, log_q[rows], torch.from_numpy(labels.weight[which]),
             self.config.temperature, visit[:, None] == visit[None, :],
         )  # fmt: skip
 

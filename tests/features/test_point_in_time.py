@@ -97,7 +97,8 @@ def test_examples_stay_within_their_times_and_are_just_before_their_events() -> 
     found = examples(SHOP.events, weights={"purchase": 5.0}, since=since, until=until)
     times = found["event_timestamp"] + pd.Timedelta(microseconds=1)
     assert len(found) and times.between(since, until, inclusive="left").all() and (found["weight"] == 5.0).all()
-    assert len(examples(SHOP.events, weights={"view": 1.0}, limit=10)) == 10
+    everything, newest = (examples(SHOP.events, weights={"view": 1.0}, limit=limit) for limit in (None, 10))
+    pd.testing.assert_frame_equal(newest, everything.iloc[-10:].reset_index(drop=True))
     with pytest.raises(InputError, match="no event of the kinds wish"):
         examples(SHOP.events, weights={"wish": 1.0})
 

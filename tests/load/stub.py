@@ -3,7 +3,7 @@
 `/ok` answers at once, `/cycle` with 200, 200, 404, 503 in turn, `/degraded` with one degraded answer in four, `/drop`
 closes instead of answering, `/half` closes in mid-answer, `/hang` never answers, `/slow` takes 20 ms.
 `/pause/NAME` answers at once, but its 200th request of that NAME stops the whole server for 100 ms.
-`GET /log` returns how many connections were seen at once and every body that `/ok` was sent.
+`GET /log` returns how many requests `/slow` held at once, and every body that `/ok` was sent.
 """
 
 from __future__ import annotations
