@@ -6,20 +6,25 @@ so the join looks one microsecond earlier: nothing of the answer can be in the q
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from features.errors import InputError
 from features.progress import Progress, silent
 from features.store import open_store, quiet
 
 JUST_BEFORE = pd.Timedelta(microseconds=1)
-CHUNK = 50_000
-ROW = "__row"
+CHUNK = 20_000
+ROW, PLACE = "__row", "place"
 
 
 def examples(
@@ -65,21 +70,79 @@ def point_in_time(
     or was past its view's TTL, is null. Feast's join reorders rows and drops repeated ones, so each carries a number.
     """
     store = open_store(repo)
-    parts = []
     keys = [name for name in ("user_id", "item_id") if name in entities.columns]
-    for start in range(0, len(entities), CHUNK):
-        progress(start, len(entities))
-        chunk = entities.iloc[start : start + CHUNK]
-        distinct = chunk[[*keys, "event_timestamp"]].drop_duplicates().reset_index(drop=True)
+    features: dict[str, list[str]] = {}
+    for reference in references:
+        features.setdefault(reference.split(":")[0], []).append(reference)
+    with tempfile.TemporaryDirectory(prefix="endcap-join-") as beside:
         with quiet():
-            joined = store.get_historical_features(
-                entity_df=distinct.assign(**{ROW: range(len(distinct))}),
-                features=list(references),
-                full_feature_names=True,
-            ).to_df()
-        joined = joined.sort_values(ROW).reset_index(drop=True)
-        joined = joined.rename(columns={name.replace(":", "__"): name for name in references})
-        distinct = pd.concat([distinct, joined[list(references)]], axis=1)
-        parts.append(chunk.merge(distinct, on=[*keys, "event_timestamp"], how="left", sort=False))
+            views = {name: store.get_feature_view(name) for name in features}
+            narrow = rows_only(store, views, Path(beside))
+        found: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in views}
+        for start in range(0, len(entities), CHUNK):
+            progress(start, len(entities))
+            chunk = entities.iloc[start : start + CHUNK]
+            distinct = chunk[[*keys, "event_timestamp"]].drop_duplicates().reset_index(drop=True)
+            with quiet():
+                joined = narrow.get_historical_features(
+                    entity_df=distinct.assign(**{ROW: range(len(distinct))}),
+                    features=[f"{name}:{PLACE}" for name in views],
+                    full_feature_names=True,
+                ).to_df()
+            joined = joined.sort_values(ROW).reset_index(drop=True)
+            distinct = pd.concat([distinct, joined[[f"{name}__{PLACE}" for name in views]]], axis=1)
+            whole = chunk.merge(distinct, on=[*keys, "event_timestamp"], how="left", sort=False)
+            for name in views:
+                found[name].append(whole[f"{name}__{PLACE}"].to_numpy(np.float64, na_value=np.nan))
+    result = entities.reset_index(drop=True)
+    for name, view in views.items():
+        places = np.concatenate(found[name]) if found[name] else np.zeros(0)
+        chosen = pa.array(np.nan_to_num(places).astype(np.int64), mask=np.isnan(places))
+        for reference in features[name]:
+            column = pq.read_table(view.batch_source.path, columns=[reference.split(":")[1]]).column(0)
+            result[reference] = column.take(chosen).to_pandas()
     progress(len(entities), len(entities))
-    return pd.concat(parts, ignore_index=True)
+    return result[[*entities.columns, *references]]
+
+
+def rows_only(store: Any, views: Mapping[str, Any], directory: Path) -> Any:
+    """A FeatureStore of the same entities, views and TTLs whose only feature is the place of a row in its view's file.
+
+    Feast's join on DuckDB sorts every earlier row of an entity with all its columns for each label: with lists of 70
+    items that is a kilobyte each, and gigabytes in all. So the join chooses rows by number, and what they hold is read
+    afterwards. Raises InputError for a source that is no Parquet file, or that names its columns otherwise.
+    """
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+    from feast.types import Int64
+
+    # Nothing is written online, but Feast makes the file of its default online store, in the working directory.
+    online = {"type": "sqlite", "path": str(directory / "online.db")}
+    config = {"project": store.project, "provider": "local", "registry": str(directory / "registry.db")}
+    narrow = FeatureStore(
+        config=RepoConfig(
+            **config, online_store=online, offline_store={"type": "duckdb"}, entity_key_serialization_version=3
+        )
+    )
+    known: dict[str, Entity] = {one.name: one for one in store.list_entities()}
+    made = []
+    for name, view in views.items():
+        source = view.batch_source
+        if not isinstance(source, FileSource) or source.field_mapping or source.created_timestamp_column:
+            raise InputError(f"the view {name} must have a Parquet file with its own column names as its source")
+        if not Path(source.path).exists():
+            raise InputError("no such file; `endcap materialize` makes it", file=source.path)
+        stamp = source.timestamp_field
+        rows = pq.read_table(source.path, columns=[*view.join_keys, stamp])
+        path = directory / f"{name}.parquet"
+        pq.write_table(rows.append_column(PLACE, pa.array(np.arange(rows.num_rows))), path)
+        made.append(
+            FeatureView(
+                name=name,
+                entities=[known[one] for one in view.entities],
+                ttl=view.ttl,
+                schema=[Field(name=PLACE, dtype=Int64)],
+                source=FileSource(name=f"{name}_places", path=str(path), timestamp_field=stamp),
+            )
+        )
+    narrow.apply([*{one: known[one] for view in views.values() for one in view.entities}.values(), *made])
+    return narrow

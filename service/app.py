@@ -27,7 +27,7 @@ from ranking.sources.personal import Personal
 from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
 from ranking.versions import Versions, load_versions
-from service.config import Config
+from service.config import Config, check_sources
 from service.http.server import Api
 from service.metrics import Metrics
 from service.placements import Placements
@@ -44,6 +44,8 @@ class App:
     """One process of the service. `endcap serve` runs it; tests start and stop it in their own loop."""
 
     def __init__(self, directory: Path, config: Config) -> None:
+        """Raises ConfigError when a placement names a source that there is not."""
+        check_sources(directory, config, SOURCE_NAMES)
         self.directory, self.config = directory, config
         self.metrics = Metrics()
         self.api = Api(self.metrics, self.why_not_ready, self.metrics.text)

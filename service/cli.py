@@ -92,7 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from service.commands import data, models, running
+    if arguments.command in ("init", "generate", "import", "materialize"):
+        make_data(arguments)
+    elif arguments.command in ("train", "evaluate"):
+        make_model(arguments)
+    else:
+        answer(arguments)
+
+
+def make_data(arguments: argparse.Namespace) -> None:
+    from service.commands import data
 
     match arguments.command:
         case "init":
@@ -104,14 +113,24 @@ def run(arguments: argparse.Namespace) -> None:
             data.import_shop(arguments.dir, arguments.format, arguments.files, arguments.shift_to_now)
         case "materialize":
             data.materialize(arguments.dir)
-        case "train":
-            models.train(arguments.dir, evaluate=not arguments.no_evaluate)
-        case "evaluate":
-            models.evaluate(arguments.dir, arguments.json)
-        case "serve":
-            running.serve(arguments.dir, arguments.host, arguments.port)
-        case "demo":
-            running.demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)
+
+
+def make_model(arguments: argparse.Namespace) -> None:
+    from service.commands import models
+
+    if arguments.command == "train":
+        models.train(arguments.dir, evaluate=not arguments.no_evaluate)
+    else:
+        models.evaluate(arguments.dir, arguments.json)
+
+
+def answer(arguments: argparse.Namespace) -> None:
+    from service.commands import running
+
+    if arguments.command == "serve":
+        running.serve(arguments.dir, arguments.host, arguments.port)
+    else:
+        running.demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)
 
 
 def terminated(number: int, frame: FrameType | None) -> None:

@@ -73,8 +73,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     train: TrainConfig = TrainConfig()
 
 
-def read_config(directory: Path, known_sources: tuple[str, ...]) -> Config:
-    """Reads and cross-checks `endcap.toml`. Raises ConfigError, one line that names the file and the setting."""
+def read_config(directory: Path) -> Config:
+    """Reads `endcap.toml`. Raises ConfigError, one line that names the file and the setting."""
     path = directory / FILE
     try:
         config = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Config)
@@ -85,11 +85,15 @@ def read_config(directory: Path, known_sources: tuple[str, ...]) -> Config:
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
         raise ConfigError(f"{path}: {place.rstrip('`').lstrip('.') or 'top level'}: {text}") from error
-    for name, placement in config.placements.items():
-        for source in placement.sources:
-            if source not in known_sources:
-                known = ", ".join(known_sources)
-                raise ConfigError(f"{path}: placements.{name}.sources: no source {source!r}; there are {known}")
-        if not placement.sources:
-            raise ConfigError(f"{path}: placements.{name}.sources: names no source")
     return config
+
+
+def check_sources(directory: Path, config: Config, known: tuple[str, ...]) -> None:
+    """Raises ConfigError when a placement names a source that there is not, or none."""
+    for name, placement in config.placements.items():
+        setting = f"{directory / FILE}: placements.{name}.sources"
+        if not placement.sources:
+            raise ConfigError(f"{setting}: names no source")
+        for source in placement.sources:
+            if source not in known:
+                raise ConfigError(f"{setting}: no source {source!r}; there are {', '.join(known)}")

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.store import connection, set_address
-
-from service.app import SOURCE_NAMES
 from service.config import FILE, Config, read_config
 from service.console import console
 from service.valkey import EmbeddedValkey, free_port, taken
@@ -24,7 +22,7 @@ class Deployment:
 
     @classmethod
     def at(cls, directory: Path) -> Deployment:
-        return cls(directory, read_config(directory, SOURCE_NAMES))
+        return cls(directory, read_config(directory))
 
     @staticmethod
     def exists(directory: Path) -> bool:

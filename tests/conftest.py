@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from features.store import import_feast
 from service.valkey import EmbeddedValkey, free_port
+
+import_feast()  # before any test module does it the slow way
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ class TrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ranker_share: Share = 0.15
     ranker_hidden: Annotated[int, Meta(ge=2)] = 64
     ranker_examples: Count = 8_000
-    ranker_epochs: Count = 3
-    ranker_batch_size: Count = 64
+    ranker_steps: Count = 400
+    ranker_batch_size: Count = 32
     ranker_learning_rate: Positive = 2e-3
     ranker_candidates: Annotated[int, Meta(ge=2)] = 200
     neighbors: Count = 50
@@ -47,4 +47,4 @@ class TrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
     holdout: Share = 0.1
     index: str = "auto"
     nprobe: Count = 16
-    threads: Annotated[int, Meta(ge=0)] = 0
+    threads: Annotated[int, Meta(ge=0)] = 1

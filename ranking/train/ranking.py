@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,25 +96,33 @@ def fit_ranker(
     random = torch.Generator().manual_seed(config.seed + 1)
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=config.ranker_learning_rate, weight_decay=0.01, fused=True)
     size = config.ranker_batch_size
-    batches = -(-len(lists) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.ranker_learning_rate, total_steps=config.ranker_epochs * batches, pct_start=0.2,
-        cycle_momentum=False,
-    )  # fmt: skip
-    for _ in range(config.ranker_epochs):
-        for which in torch.randperm(len(lists), generator=random).split(size):
-            rows = lists.rows[which]
-            at = rows.clamp(min=0)
-            item_dense = popularity.dense[lists.day[which][:, None], at]
-            state = torch.from_numpy(lists.state[which.numpy()])
-            scores = ranker(
-                users[which], *inputs.take(state), at, embeddings[at], item_dense, item_categorical[at],
-                lists.signal[which][:, :, None],
-            )  # fmt: skip
-            loss = listwise_softmax(scores, lists.gain[which], rows >= 0)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step()
+        optimizer, config.ranker_learning_rate, total_steps=config.ranker_steps, pct_start=0.2, cycle_momentum=False
+    )
+    for which in batches(len(lists), size, config.ranker_steps, random):
+        rows = lists.rows[which]
+        at = rows.clamp(min=0)
+        item_dense = popularity.dense[lists.day[which][:, None], at]
+        state = torch.from_numpy(lists.state[which.numpy()])
+        scores = ranker(
+            users[which], *inputs.take(state), at, embeddings[at], item_dense, item_categorical[at],
+            lists.signal[which][:, :, None],
+        )  # fmt: skip
+        loss = listwise_softmax(scores, lists.gain[which], rows >= 0)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        step()
 
+
+
+def batches(count: int, size: int, steps: int, random: torch.Generator) -> Iterator[torch.Tensor]:
+    """`steps` batches of places below `count`, in one random order after another."""
+    done = 0
+    while True:
+        for which in torch.randperm(count, generator=random).split(size):
+            if done == steps:
+                return
+            done += 1
+            yield which

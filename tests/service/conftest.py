@@ -16,7 +16,7 @@ from features.registry import service_features
 from features.shop import write_shop
 from features.store import apply, materialize, open_store
 from ranking.train.save import save
-from service.app import SOURCE_NAMES, App
+from service.app import App
 from service.commands.data import init
 from service.config import read_config
 from tests.conftest import Server
@@ -82,7 +82,7 @@ class Client:
 
 @pytest.fixture
 async def client(deployment: Path) -> AsyncIterator[Client]:
-    app = App(deployment, read_config(deployment, SOURCE_NAMES))
+    app = App(deployment, read_config(deployment))
     port = await app.listen("127.0.0.1", 0)
     await app.load()
     async with aiohttp.ClientSession() as session:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import config as module
-from service.config import read_config
+from service.config import check_sources, read_config
 from service.errors import ConfigError
 
 SOURCES = ("personal", "popular")
@@ -18,7 +18,7 @@ MINIMAL = "[placements.home]\nsources = { personal = 10 }\n"
 def refused(directory: Path, text: str) -> str:
     (directory / "endcap.toml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        read_config(directory, SOURCES)
+        check_sources(directory, read_config(directory), SOURCES)
     message = str(caught.value)
     assert "\n" not in message and "endcap.toml" in message
     return message
@@ -28,7 +28,8 @@ def test_the_template_that_init_writes_is_valid(tmp_path: Path) -> None:
     from service.app import SOURCE_NAMES
 
     (tmp_path / "endcap.toml").write_text(TEMPLATE.read_text())
-    config = read_config(tmp_path, SOURCE_NAMES)
+    config = read_config(tmp_path)
+    check_sources(tmp_path, config, SOURCE_NAMES)
     assert set(config.placements) == {"home", "similar", "popular"}
 
 
@@ -51,4 +52,4 @@ def test_a_wrong_setting_is_one_line_that_names_it(tmp_path: Path, text: str, sa
 
 def test_a_missing_file_says_which_command_makes_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="endcap init"):
-        read_config(tmp_path, SOURCES)
+        read_config(tmp_path)

@@ -1,0 +1,57 @@
+"""What the Feast registry and the online store hold after `apply` and `materialize`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from features.history import write_history
+from features.store import apply, init_repo, materialize, open_store
+from features.training import examples, point_in_time
+from tests.conftest import Server
+from tests.features.shops import shop
+
+SHOP = shop(start=datetime.now(UTC).replace(microsecond=0) - timedelta(days=41))
+
+
+def deploy(directory: Path, project: str, valkey: Server) -> Path:
+    write_history(SHOP.events, SHOP.items, SHOP.users, directory / "data" / "features")
+    repo = directory / "feature_repo"
+    init_repo(repo, project, valkey.address)
+    apply(repo)
+    return repo
+
+
+def test_feast_serves_the_last_row_of_the_history(valkey: Server, tmp_path: Path) -> None:
+    repo = deploy(tmp_path, "lastrow", valkey)
+    materialize(repo)
+    rows = pq.read_table(tmp_path / "data" / "features" / "user_recent.parquet").to_pylist()
+    last = {row["user_id"]: row["item_ids"] for row in rows}
+    found = (
+        open_store(repo)
+        .get_online_features(features=["user_recent:item_ids"], entity_rows=[{"user_id": user} for user in last])
+        .to_dict()
+    )
+    assert dict(zip(found["user_id"], found["item_ids"], strict=True)) == last
+
+
+def test_nothing_is_left_in_the_working_directory(
+    valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Feast's defaults write relative to it."""
+    repo = deploy(tmp_path / "shop", "litter", valkey)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    materialize(repo)
+    point_in_time(repo, examples(SHOP.events, weights={"view": 1.0}, limit=20), ["user_recent:item_ids"])
+    assert not list(here.iterdir())
+
+
+def test_feast_prints_nothing(valkey: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    repo = deploy(tmp_path, "silent", valkey)
+    materialize(repo)
+    assert capfd.readouterr() == ("", "")
