@@ -13,10 +13,12 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.errors import FeaturesError, FeatureStoreError, InputError
@@ -118,10 +120,13 @@ def set_address(repo: Path, address: str) -> None:
 
 
 def apply(repo: Path) -> None:
-    """Registers the repo's definitions with Feast, as `feast apply` does. Raises InputError, naming the place."""
+    """Registers the repo's definitions with Feast and drops the views and services that they no longer hold, as
+    `feast apply` does. Raises InputError, naming the place.
+    """
     store, path = open_store(repo), repo / DEFINITIONS
     with quiet():
-        from feast import Entity, FeatureService, FeatureView
+        from feast import Entity, FeatureService
+        from feast.base_feature_view import BaseFeatureView
         from feast.data_source import DataSource
         from feast.errors import FeastError
 
@@ -131,8 +136,12 @@ def apply(repo: Path) -> None:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-            kinds = (Entity, FeatureView, FeatureService, DataSource)
-            store.apply([one for one in vars(module).values() if isinstance(one, kinds)])
+            kinds = (Entity, BaseFeatureView, FeatureService, DataSource)
+            defined = [one for one in vars(module).values() if isinstance(one, kinds)]
+            names = {one.name for one in defined if isinstance(one, BaseFeatureView | FeatureService)}
+            known = (*store.list_all_feature_views(), *store.list_feature_services())
+            gone = [one for one in known if one.name not in names]
+            store.apply(defined, objects_to_delete=gone, partial=False)
         except (FeastError, ImportError, SyntaxError, NameError, TypeError, ValueError) as error:
             raise InputError(first_line(error), file=path) from error
 
@@ -156,13 +165,15 @@ def materialize(repo: Path, end: datetime | None = None, progress: Progress = si
         source = Path(view.batch_source.path)
         if not source.exists():
             raise InputError("no such file; `endcap materialize` makes it from the shop's events", file=source)
-        entity = view.join_keys[0]
-        report.wrote[view.name] = len(set(pq.read_table(source, columns=[entity])[entity].to_pylist()))
+        stamp = view.batch_source.timestamp_field
+        rows = pq.read_table(source, columns=[*view.join_keys, stamp])
+        rows = rows.filter(pc.less_equal(rows[stamp], pa.scalar(end, pa.timestamp("us", tz="UTC"))))
+        report.wrote[view.name] = rows.group_by(view.join_keys).aggregate([]).num_rows
         with quiet():
             import redis
 
             try:
-                store.materialize(BEGINNING, end + timedelta(seconds=1), feature_views=[view.name])
+                store.materialize(BEGINNING, end, feature_views=[view.name])
             except (redis.RedisError, OSError) as error:
                 raise FeatureStoreError(f"Redis at {address}: {first_line(error)}") from error
     progress(len(views), len(views))

@@ -1,4 +1,4 @@
-"""The commands that make models: features and labels from the features room, training and evaluation in the ranking room."""
+"""The commands that make models: features and labels from one room, training and evaluation in the other."""
 
 from __future__ import annotations
 

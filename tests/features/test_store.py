@@ -38,6 +38,35 @@ def test_feast_serves_the_last_row_of_the_history(valkey: Server, tmp_path: Path
     assert dict(zip(found["user_id"], found["item_ids"], strict=True)) == last
 
 
+def test_rows_newer_than_the_end_stay_out_and_are_not_counted(valkey: Server, tmp_path: Path) -> None:
+    """The row stamped `end` itself goes in; the next one does not, however close."""
+    repo = deploy(tmp_path, "until", valkey)
+    path = tmp_path / "data" / "features" / "user_activity.parquet"
+    rows = pq.read_table(path).slice(0, 2)
+    end = rows["event_timestamp"][0].as_py()
+    times = pq.read_schema(path).field("event_timestamp")
+    stamps = [end, end + timedelta(milliseconds=500)]
+    rows = rows.set_column(rows.column_names.index("user_id"), "user_id", [["early", "late"]])
+    rows = rows.set_column(rows.column_names.index("event_timestamp"), times, [stamps])
+    pq.write_table(rows, path)
+    assert materialize(repo, end).wrote["user_activity"] == 1
+    asked = [{"user_id": "early"}, {"user_id": "late"}]
+    found = open_store(repo).get_online_features(features=["user_activity:views_30d"], entity_rows=asked).to_dict()
+    assert [value is None for value in found["views_30d"]] == [False, True]
+
+
+def test_a_view_taken_out_of_the_definitions_leaves_the_registry(valkey: Server, tmp_path: Path) -> None:
+    repo = deploy(tmp_path, "dropped", valkey)
+    path = repo / "definitions.py"
+    text = path.read_text()
+    view, service = text.index("item_stats = FeatureView("), text.index("default = FeatureService(")
+    path.write_text((text[:view] + text[service:]).replace("user_recent, item_stats]", "user_recent]"))
+    apply(repo)
+    store = open_store(repo)
+    assert sorted(one.name for one in store.list_feature_views()) == ["user_activity", "user_profile", "user_recent"]
+    assert [one.name for one in store.list_feature_services()] == ["default"]
+
+
 def test_nothing_is_left_in_the_working_directory(
     valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
