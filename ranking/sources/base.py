@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ranking.batch import Query, Rows, Scores
 from ranking.bundle import Bundle
+from ranking.covisit import accumulate
 from ranking.index import Index
 
 Mask = npt.NDArray[np.bool_]
@@ -23,6 +24,13 @@ class Batch:
         self.history = history  # int64[B, L]
         self.users = users  # float32[B, E]
         self.allowed = allowed  # bool[N] where retrieval must be restricted, else None
+        self._covisits: dict[int, tuple[Rows, Scores]] = {}
+
+    def covisits(self, bundle: Bundle, i: int) -> tuple[Rows, Scores]:
+        """`ranking.covisit.accumulate` of one query's history: computed once, for the source and for the signal."""
+        if i not in self._covisits:
+            self._covisits[i] = accumulate(self.history[i], bundle.neighbors, bundle.neighbor_scores)
+        return self._covisits[i]
 
 
 class Source(Protocol):

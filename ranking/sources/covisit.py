@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranking.bundle import Bundle
-from ranking.covisit import accumulate
 from ranking.index import Index
 from ranking.sources.base import Batch, Found
 
@@ -18,7 +17,7 @@ class Covisit:
     def retrieve(self, bundle: Bundle, index: Index, batch: Batch, which: Sequence[int], k: int) -> list[Found]:
         results = []
         for i in which:
-            rows, sums = accumulate(batch.history[i], bundle.neighbors, bundle.neighbor_scores)
+            rows, sums = batch.covisits(bundle, i)
             mask = batch.allowed[i]
             if mask is not None:
                 passing = mask[rows]

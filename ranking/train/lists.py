@@ -75,7 +75,9 @@ def block(
             parts.append(None)
             continue
         # Those chosen first, then the others shuffled, the empty places last.
-        order = np.argsort(np.where(rows[i] < 0, 2.0, random.random(len(gain))) - 4.0 * (gain > 0), kind="stable")[:width]
+        order = np.argsort(np.where(rows[i] < 0, 2.0, random.random(len(gain))) - 4.0 * (gain > 0), kind="stable")[
+            :width
+        ]
         part = rows[i][order], signal[i][order], gain[order]
         short = width - len(order)
         parts.append((np.pad(part[0], (0, short), constant_values=-1), np.pad(part[1], (0, short)),

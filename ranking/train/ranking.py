@@ -116,7 +116,6 @@ def fit_ranker(
         step()
 
 
-
 def batches(count: int, size: int, steps: int, random: torch.Generator) -> Iterator[torch.Tensor]:
     """`steps` batches of places below `count`, in one random order after another."""
     done = 0

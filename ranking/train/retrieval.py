@@ -49,7 +49,9 @@ def sampled_softmax(
 class TowerTrainer:
     """Both towers, the optimizer, and what they learn from."""
 
-    def __init__(self, inputs: Inputs, content: Content, items: int, config: TrainConfig, sizes: dict[str, Any]) -> None:
+    def __init__(
+        self, inputs: Inputs, content: Content, items: int, config: TrainConfig, sizes: dict[str, Any]
+    ) -> None:
         self.inputs, self.content, self.items, self.config = inputs, content, items, config
         blank = torch.zeros((1, config.dimension))
         self.user_tower = UserTower(**sizes, item_embeddings=blank)
