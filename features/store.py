@@ -27,6 +27,7 @@ from features.progress import Progress, Report, silent
 YAML, DEFINITIONS = "feature_store.yaml", "definitions.py"
 TEMPLATE = Path(__file__).parent / "repo"
 BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
+PROMETHEUS_MODE = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 ADDRESS = re.compile(r"^(?P<head>\s*connection_string:\s*)(?P<value>\S+)", re.MULTILINE)
 
 
@@ -43,8 +44,13 @@ def quiet() -> Iterator[None]:
 
 
 def import_feast() -> None:
-    """Imports Feast without typeguard's run-time type checks, which rewrite the source of a dozen modules as they are
-    imported: 4.0 s of CPU instead of 9.2 s, at each start of each process (docs/decisions/0005)."""
+    """Imports Feast without two things that its import does to the whole process (docs/decisions/0005).
+
+    typeguard's run-time checks rewrite the source of a dozen modules: 9.2 s of CPU instead of 4.0. And Feast sets
+    prometheus_client's multi-process mode, in which every registry of the process shares its values through files.
+    """
+    before = {name: os.environ.get(name) for name in PROMETHEUS_MODE}
+    import prometheus_client  # noqa: F401 - it chooses its mode when it is first imported
     import typeguard
 
     def unchecked(target: Any = None, **_: Any) -> Any:
@@ -55,6 +61,9 @@ def import_feast() -> None:
         import feast  # noqa: F401
     finally:
         typeguard.typechecked = checked
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 def init_repo(repo: Path, project: str, address: str) -> None:

@@ -86,6 +86,8 @@ class App:
         self.metrics.waiting.set_function(lambda: len(self.engine.waiting) if self.engine else 0)
         self.engine.start()
         await self._warm_up(self.engine)
+        items = self.versions.all()[-1].items
+        self.api.describe([items.ids[row] for row in items.popular[:4]])
         self.api.recommender = Recommender(
             self.reader,
             self.engine,

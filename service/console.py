@@ -40,10 +40,10 @@ def step(title: str) -> Iterator[Step]:
             running = Step(bar, title)
             yield running
     else:
-        console.print(f"{title} …")
+        console.print(f"{title} …", soft_wrap=True)
         running = Step(None, title)
         yield running
-    console.print(f"[bold]{title}[/bold]: {time.perf_counter() - began:.1f} s")
+    console.print(f"[bold]{title}[/bold]: {time.perf_counter() - began:.1f} s", soft_wrap=True)
     show(running.report)
 
 

@@ -213,7 +213,10 @@ class Recommender:
                 for place in places
             ],
             degraded=context.degraded,
-            features={name: ViewFreshness(view.status, None if view.age_s is None else round(view.age_s, 3)) for name, view in context.user.views.items()},
+            features={
+                name: ViewFreshness(view.status, None if view.age_s is None else round(view.age_s, 3))
+                for name, view in context.user.views.items()
+            },
             took_ms=round(trace.elapsed() * 1e3, 3),
             missing_item_ids=UNSET if missing is None else missing,
             inputs=dict(query.features) if explain else UNSET,

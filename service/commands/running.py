@@ -39,9 +39,7 @@ def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> Non
 
 def announce(here: Deployment, host: str | None, port: int) -> str:
     url = f"http://{host or here.config.service.host}:{port}"
-    console.print(
-        f"\n[bold]Endcap answers at {url}[/bold]   (try it: {url}/docs, metrics: {url}/metrics; Ctrl-C ends it)"
-    )
+    console.print(f"\n[bold]Endcap answers at {url}[/bold]   try it: {url}/docs   Ctrl-C ends it", soft_wrap=True)
     return url
 
 
@@ -99,7 +97,7 @@ async def first_answer(here: Deployment, url: str) -> None:
     )
     answer = await asyncio.to_thread(post, f"{url}/v1/recommendations", {**body, "explain": True})
     recent = models.titles(here, (answer["inputs"].get("user_recent:item_ids") or [])[-5:])
-    console.print(f"Shopper {user} last looked at: {'; '.join(reversed(recent))}")
+    console.print(f"Shopper {user} last looked at: {'; '.join(reversed(recent))}", soft_wrap=True)
     console.print(f"and should see now ({answer['took_ms']:.1f} ms):")
     for item in answer["items"]:
         about = item["explain"]

@@ -10,10 +10,15 @@ import msgspec
 from service.errors import LOOKS
 from service.wire import Problem, RankRequest, Recommendation, RecommendRequest
 
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "/v1/recommendations": {"user_id": "u00001", "placement": "home", "count": 5, "explain": True},
-    "/v1/rank": {"user_id": "u00001", "item_ids": ["i00001", "i00002", "i00003"], "explain": True},
-}
+
+def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """A request for each endpoint that takes a body, about items that the catalogue has."""
+    asking = {"user_id": "u00001", "session": {"item_ids": item_ids[:2]}}
+    return {
+        "/v1/recommendations": {**asking, "placement": "home", "count": 5, "explain": True},
+        "/v1/rank": {**asking, "item_ids": item_ids, "explain": True},
+    }
+
 
 TEXTS = {
     "/v1/recommendations": (
@@ -35,8 +40,9 @@ TEXTS = {
 PLAIN = {"/metrics": "text/plain"}
 
 
-def openapi() -> dict[str, Any]:
-    """The document as plain values."""
+def openapi(item_ids: list[str]) -> dict[str, Any]:
+    """The document as plain values; `item_ids` are for its examples."""
+    bodies_of = examples(item_ids)
     bodies = {"/v1/recommendations": RecommendRequest, "/v1/rank": RankRequest}
     kinds = [*bodies.values(), Recommendation, Problem]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
@@ -47,7 +53,7 @@ def openapi() -> dict[str, Any]:
         operation: dict[str, Any] = {"summary": summary, "description": description, "responses": {}}
         operation["operationId"] = path.strip("/").replace("/", "_").replace(".", "_")
         if kind:
-            content = {"application/json": {"schema": named[kind], "example": EXAMPLES[path]}}
+            content = {"application/json": {"schema": named[kind], "example": bodies_of[path]}}
             operation["requestBody"] = {"required": True, "content": content}
             operation["responses"]["200"] = {
                 "description": "The answer",

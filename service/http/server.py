@@ -48,7 +48,7 @@ class Api:
         self.recommender: Recommender | None = None
         self.recommend_decoder = StrictDecoder(RecommendRequest)
         self.rank_decoder = StrictDecoder(RankRequest)
-        self.openapi_body = orjson.dumps(openapi())
+        self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
     def application(self, max_body_bytes: int) -> web.Application:
@@ -62,6 +62,10 @@ class Api:
         app.router.add_get("/docs", self.docs)
         app.router.add_get("/", self.index)
         return app
+
+    def describe(self, item_ids: list[str]) -> None:
+        """Makes the OpenAPI document, with examples about these items."""
+        self.openapi_body = orjson.dumps(openapi(item_ids))
 
     def answering(self) -> Recommender:
         if self.recommender is None:

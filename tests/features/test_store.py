@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -84,3 +85,11 @@ def test_feast_prints_nothing(valkey: Server, tmp_path: Path, capfd: pytest.Capt
     repo = deploy(tmp_path, "silent", valkey)
     materialize(repo)
     assert capfd.readouterr() == ("", "")
+
+
+def test_importing_feast_leaves_prometheus_in_its_ordinary_mode() -> None:
+    """Feast's import sets the multi-process mode, in which separate registries share their values."""
+    from prometheus_client import values
+
+    assert values.ValueClass.__name__ == "MutexValue"
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
