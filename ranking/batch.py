@@ -37,10 +37,10 @@ class Query:
 
     `features` maps Feast references to raw values; what is absent or None takes its default. `sources` maps each
     source to the most candidates that it may propose, in order of precedence; where they propose fewer than `count`
-    together they are asked again without those limits. `keep` items come back in order of score (default: `count`); more
-    let rules pass some over. `session` are item ids that this visit has
-    touched, newest last. `rank`, if given, replaces retrieval: just these items. Where `ranked` is false the ranker is
-    left out and the sources' own order stands.
+    together they are asked again without those limits. `keep` items come back in order of score (default: `count`);
+    more let rules pass some over. `session` are item ids that this visit has touched, newest last. `rank`, if given,
+    replaces retrieval: just these items. Where `ranked` is false the ranker is left out and the sources' own order
+    stands.
     """
 
     features: Mapping[str, Value]

@@ -16,7 +16,8 @@ from service.metrics import Metrics
 from service.placements import Placement, PlacementFilters, PlacementRules
 
 ROOT = Path(__file__).parents[1]
-DOCS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]}
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+DOCS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in PAGES}
 
 
 def settings() -> list[str]:

@@ -112,7 +112,8 @@ def item_snapshots(here: Deployment, shop: Shop, since: pd.Timestamp, running: S
     asked = pd.DataFrame({"item_id": ids * len(days), "event_timestamp": np.repeat(pd.DatetimeIndex(days), len(ids))})
     joined = point_in_time(here.repo, asked, [f"item_stats:{name}" for name in POPULARITY], running)
     joined = joined.rename(columns={f"item_stats:{name}": name for name in POPULARITY})
-    return joined.dropna(subset=list(POPULARITY)).reset_index(drop=True)
+    known: pd.DataFrame = joined.dropna(subset=list(POPULARITY)).reset_index(drop=True)
+    return known
 
 
 def measure(here: Deployment, shop: Shop, data: TrainingData, cut: pd.Timestamp) -> Evaluation:

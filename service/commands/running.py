@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 import uvloop
-from features.store import connection
 
+from features.store import connection
 from ranking.bundle import versions
 from service import app
 from service.commands import data, models
