@@ -29,18 +29,17 @@ class Ranker(nn.Module):
     item_embeddings: torch.Tensor
 
     def __init__(self, *, dense: int, categorical: Sequence[int], item_dense: int, item_categorical: Sequence[int],
-                 signals: int, hidden: Sequence[int] = (128, 64), category_width: int = 8,
+                 signals: int, hidden: Sequence[int] = (64, 32), category_width: int = 8,
                  price: Sequence[float] = (), category: Sequence[int] = (),
                  item_embeddings: torch.Tensor) -> None:  # fmt: skip
         super().__init__()
         self.register_buffer("item_embeddings", item_embeddings, persistent=False)
-        dimension = item_embeddings.shape[1]
         self.price, self.category = list(price), list(category)
         self.user_codes = Embeddings(categorical, category_width)
         self.item_codes = Embeddings(item_categorical, category_width)
         related = RELATIONS + 2 * signals + 2 * bool(price) + bool(category)
-        self.user_side = nn.Linear(dimension + dense + self.user_codes.width + 1, hidden[0])
-        self.item_side = nn.Linear(dimension + item_dense + self.item_codes.width + related, hidden[0], bias=False)
+        self.user_side = nn.Linear(dense + self.user_codes.width + 1, hidden[0])
+        self.item_side = nn.Linear(item_dense + self.item_codes.width + related, hidden[0], bias=False)
         self.rest = nn.Sequential(nn.ReLU(), layers([*hidden, 1]))
         self.shortcut = nn.Linear(related, 1, bias=False)
 
@@ -51,8 +50,8 @@ class Ranker(nn.Module):
         related = self.relate(user, dense, categorical, history, rows, embedding, item_dense, item_categorical, signals)
         seen = (history >= 0).float().mean(1, keepdim=True)
         # The user's part of the first layer is the same for every candidate: computed once, then added.
-        users = self.user_side(torch.cat([user, dense, self.user_codes(categorical), seen], 1))
-        items = self.item_side(torch.cat([embedding, item_dense, self.item_codes(item_categorical), related], 2))
+        users = self.user_side(torch.cat([dense, self.user_codes(categorical), seen], 1))
+        items = self.item_side(torch.cat([item_dense, self.item_codes(item_categorical), related], 2))
         score: torch.Tensor = (self.rest(users[:, None] + items) + self.shortcut(related)).squeeze(2)
         return score
 

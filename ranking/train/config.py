@@ -36,7 +36,7 @@ class TrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
     refresh_epochs: Annotated[int, Meta(ge=0)] = 1
     refresh_rate: Positive = 0.3
     ranker_share: Share = 0.15
-    ranker_hidden: Annotated[int, Meta(ge=2)] = 64
+    ranker_hidden: Annotated[int, Meta(ge=2)] = 32
     ranker_examples: Count = 8_000
     ranker_steps: Count = 400
     ranker_batch_size: Count = 32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,8 +77,9 @@ def numbers(column: pd.Series[float]) -> npt.NDArray[np.float64]:
 
 def histories(column: pd.Series[str], length: int, item_ids: pa.Array) -> npt.NDArray[np.int64]:
     """Lists of item ids (or nulls) -> int64[n, length] rows, newest last, left-padded with -1; unknown ids drop out."""
-    lists = pa.array([None if value is None or value is pd.NA or isinstance(value, float) else list(value)
-                      for value in column.tolist()], pa.list_(pa.string()))  # fmt: skip
+    values: Sequence[object] = column.tolist()
+    known = [list(value) if isinstance(value, Iterable) else None for value in values]
+    lists = pa.array(known, pa.list_(pa.string()))
     owner = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     rows = rows_of(lists.flatten(), item_ids)
     owner, rows = owner[rows >= 0], rows[rows >= 0]
@@ -92,7 +93,8 @@ def histories(column: pd.Series[str], length: int, item_ids: pa.Array) -> npt.ND
 def rows_of(ids: pa.Array, item_ids: pa.Array) -> npt.NDArray[np.int64]:
     """Places of `ids` in `item_ids`, -1 for one that is not there."""
     found = pc.fill_null(pc.index_in(ids, value_set=item_ids), -1)
-    return found.to_numpy(zero_copy_only=False).astype(np.int64)
+    places: npt.NDArray[np.int64] = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    return places
 
 
 def microseconds(column: pd.Series[pd.Timestamp]) -> npt.NDArray[np.int64]:

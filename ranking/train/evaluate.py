@@ -91,8 +91,12 @@ def evaluate(trained: Trained, cases: pd.DataFrame, interactions: pd.DataFrame, 
 
 
 def score(hit: npt.NDArray[np.bool_], held_out: Ints) -> Scores:
-    means: list[float] = [float(one.mean()) for one in (recall(hit, held_out, 10), recall(hit, held_out, K))]
-    return Scores(len(hit), *means, float(ndcg(hit, held_out, 10).mean()))
+    return Scores(
+        users=len(hit),
+        recall_10=float(recall(hit, held_out, 10).mean()),
+        recall_50=float(recall(hit, held_out, K).mean()),
+        ndcg_10=float(ndcg(hit, held_out, 10).mean()),
+    )
 
 
 @torch.inference_mode()
@@ -102,7 +106,7 @@ def ranked_by_model(trained: Trained, inputs: Inputs) -> dict[str, Ints]:
     retriever = Retriever(trained.tower, embeddings, trained.neighbors, trained.neighbor_scores)
     dense, categorical = (torch.from_numpy(one) for one in encode_items(trained.items, trained.item))
     out: dict[str, list[Ints]] = {MODEL: [], RETRIEVAL: [], COVISITED: []}
-    for which in torch.arange(len(inputs)).split(BLOCK):
+    for which in torch.split(torch.arange(len(inputs)), BLOCK):
         state = inputs.take(which)
         history = state[2].numpy()
         users = retriever.users(state)

@@ -30,10 +30,11 @@ def cut_time(timestamps: pd.Series[pd.Timestamp], share: float) -> pd.Timestamp:
 
 
 def holdout_cases(interactions: pd.DataFrame, cut: pd.Timestamp) -> pd.DataFrame:
-    """One row a user with events at or after the cut: user_id, event_timestamp (1 us before the visit), item_ids, known.
+    """One row a user with events at or after the cut: user_id, event_timestamp, item_ids, known.
 
-    `interactions` are those of the whole time. `known` says whether the user had any event before the cut. Features are
-    to be joined as of event_timestamp.
+    `event_timestamp` is 1 us before the user's last visit, the time as of which features are to be joined; `item_ids`
+    is what that visit touched; `known` says whether the user had any event before the cut. `interactions` are those of the
+    whole time.
     """
     times = pd.to_datetime(interactions["timestamp"], utc=True)
     after = interactions[times >= cut]
@@ -43,8 +44,8 @@ def holdout_cases(interactions: pd.DataFrame, cut: pd.Timestamp) -> pd.DataFrame
     frame = after[["user_id", "item_id"]].assign(visit=visit, time=times[times >= cut])
     visits = frame.groupby(["user_id", "visit"], sort=True)["time"].min().reset_index()
     last = visits.sort_values(["user_id", "time"], kind="stable").drop_duplicates("user_id", keep="last")
-    truth = frame[frame["visit"].isin(last["visit"])].groupby("visit", sort=True)["item_id"]
-    truth = truth.agg(lambda ids: sorted(set(ids)))
+    touched = frame[frame["visit"].isin(last["visit"])].groupby("visit", sort=True)["item_id"]
+    truth = touched.agg(lambda ids: sorted(set(ids)))
     before = set(interactions.loc[times < cut, "user_id"])
     return pd.DataFrame(
         {

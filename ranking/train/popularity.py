@@ -1,4 +1,4 @@
-"""How popular items were on each day, so that the ranker learns from what was known then and not from what came after."""
+"""How popular items were on each day, so that the ranker learns from what was known then, not from what came after."""
 
 from __future__ import annotations
 

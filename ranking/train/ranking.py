@@ -15,6 +15,7 @@ from ranking.towers import UserTower
 from ranking.train.config import TrainConfig
 from ranking.train.data import Inputs
 from ranking.train.popularity import Popularity
+from ranking.train.schedule import one_cycle
 
 Step = Callable[[], None]
 Ints = npt.NDArray[np.int64]
@@ -96,9 +97,7 @@ def fit_ranker(
     random = torch.Generator().manual_seed(config.seed + 1)
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=config.ranker_learning_rate, weight_decay=0.01, fused=True)
     size = config.ranker_batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.ranker_learning_rate, total_steps=config.ranker_steps, pct_start=0.2, cycle_momentum=False
-    )
+    schedule = one_cycle(optimizer, config.ranker_steps, rising=0.2)
     for which in batches(len(lists), size, config.ranker_steps, random):
         rows = lists.rows[which]
         at = rows.clamp(min=0)
@@ -110,7 +109,7 @@ def fit_ranker(
         )  # fmt: skip
         loss = listwise_softmax(scores, lists.gain[which], rows >= 0)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         step()
@@ -120,7 +119,7 @@ def batches(count: int, size: int, steps: int, random: torch.Generator) -> Itera
     """`steps` batches of places below `count`, in one random order after another."""
     done = 0
     while True:
-        for which in torch.randperm(count, generator=random).split(size):
+        for which in torch.split(torch.randperm(count, generator=random), size):
             if done == steps:
                 return
             done += 1

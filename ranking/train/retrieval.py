@@ -20,6 +20,7 @@ from ranking.towers import ItemTower, UserTower
 from ranking.train.config import TrainConfig
 from ranking.train.content import Content
 from ranking.train.data import Inputs
+from ranking.train.schedule import one_cycle
 from ranking.train.visits import Labels
 
 Step = Callable[[], None]
@@ -71,16 +72,14 @@ class TowerTrainer:
         optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
         size = self.config.batch_size
         batches = max(1, len(labels) // size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, learning_rate, total_steps=epochs * batches, pct_start=0.1, cycle_momentum=False
-        )
+        schedule = one_cycle(optimizer, epochs * batches, rising=0.1)
         log_q = torch.from_numpy(log_shares(labels.item, self.items))
         for _ in range(epochs):
             order = torch.randperm(len(labels), generator=self.random).numpy()
             for batch in range(batches):
                 loss = self.loss(labels, order[batch * size : (batch + 1) * size], log_q)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 step()
@@ -111,9 +110,9 @@ class TowerTrainer:
     def embeddings(self, touched: npt.NDArray[np.bool_]) -> torch.Tensor:
         """f32[N, E] of every item. Those that training never touched go by their content alone."""
         self.item_tower.eval()
-        parts = []
-        for rows in torch.arange(self.items).split(8192):
-            parts.append(self.item_tower(rows, *self.content.take(rows), torch.from_numpy(~touched)[rows]))
+        fresh = torch.from_numpy(~touched)
+        blocks = torch.split(torch.arange(self.items), 8192)
+        parts = [self.item_tower(rows, *self.content.take(rows), fresh[rows]) for rows in blocks]
         self.item_tower.train()
         return torch.cat(parts)
 

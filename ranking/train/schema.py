@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
 from ranking.errors import TrainingError
@@ -90,11 +90,10 @@ def number_input(source: str, kind: str, values: npt.NDArray[np.float64]) -> Den
     return Dense(source, kind, "log1p" if log else "identity", float(x.mean()), scale, default)
 
 
-def vocabulary(values: Iterable[object], size: int, least: int = 2) -> tuple[str, ...]:
+def vocabulary(values: Sequence[object], size: int, least: int = 2) -> tuple[str, ...]:
     """The most frequent words, at most `size`, each seen at least `least` times; by frequency, then alphabet."""
-    counts = Counter(word(None if value != value else value) for value in values)
-    del counts[""]
-    kept = sorted((-count, text) for text, count in counts.items() if count >= least)
+    counts = pd.Series(list(values), dtype=object).value_counts()  # leaves out what is missing
+    kept = sorted((-count, word(value)) for value, count in counts.items() if count >= least and word(value))
     return tuple(text for _, text in kept[:size])
 
 

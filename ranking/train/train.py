@@ -93,7 +93,7 @@ class Training:
         config, data = self.config, self.data
         tower_config, ranker_config = self.configs()
         content = Content(data.items, self.item, data.popularity)
-        sizes = {name: value for name, value in tower_config.items()}
+        sizes = dict(tower_config)
         towers = TowerTrainer(self.inputs, content, len(self.item_ids), config, sizes)
         older = self.labels.where(self.labels.time < self.since.value // 1000)
         if not len(older):
@@ -181,7 +181,7 @@ def index_recipe(items: int, config: TrainConfig) -> IndexRecipe:
 
 
 def bundle_items(data: TrainingData, user: UserSchema, item: ItemSchema) -> pa.Table:
-    """The columns that a bundle keeps, in its types. What is popular is what was touched in 30 days, purchases twice."""
+    """The columns that a bundle keeps, in its types. Popularity is events in 30 days, purchases counting twice."""
     table = data.items
     popular = table["events_30d"].cast("double").to_numpy() + table["purchases_30d"].cast("double").to_numpy()
     columns: dict[str, Any] = {}

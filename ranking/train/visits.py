@@ -28,9 +28,9 @@ def visit_numbers(user: Ints, time: Ints, session: npt.NDArray[np.object_] | Non
     number[order] = np.cumsum(gap | changed)
     if session is None:
         return number
-    has = np.array([value is not None and value == value for value in session], bool)
-    names = pd.factorize(pd.MultiIndex.from_arrays([user[has], session[has].astype(str)]))[0]
-    number[has] = names + len(user) + 1
+    names = pd.factorize(session)[0].astype(np.int64)  # -1 where there is none
+    named = np.unique(user * (names.max() + 2) + names, return_inverse=True)[1] + len(user) + 1
+    number = np.where(names >= 0, named, number)
     return number
 
 

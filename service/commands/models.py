@@ -96,7 +96,7 @@ def gather(here: Deployment) -> tuple[Shop, TrainingData, pd.Timestamp]:
 
 def interactions_of(shop: Shop, weights: dict[str, float]) -> pd.DataFrame:
     """The events that count, each with its kind's weight."""
-    frame = shop.events.select(["user_id", "item_id", "event", "timestamp", "session_id"]).to_pandas()
+    frame: pd.DataFrame = shop.events.select(["user_id", "item_id", "event", "timestamp", "session_id"]).to_pandas()
     frame = frame[frame["event"].isin(list(weights))].reset_index(drop=True)
     frame["weight"] = frame["event"].map(weights).astype(float)
     if not len(frame):
@@ -112,8 +112,8 @@ def item_snapshots(here: Deployment, shop: Shop, since: pd.Timestamp, running: S
     asked = pd.DataFrame({"item_id": ids * len(days), "event_timestamp": np.repeat(pd.DatetimeIndex(days), len(ids))})
     joined = point_in_time(here.repo, asked, [f"item_stats:{name}" for name in POPULARITY], running)
     joined = joined.rename(columns={f"item_stats:{name}": name for name in POPULARITY})
-    known: pd.DataFrame = joined.dropna(subset=list(POPULARITY)).reset_index(drop=True)
-    return known
+    known: pd.DataFrame = joined.dropna(subset=list(POPULARITY))
+    return known.reset_index(drop=True)
 
 
 def measure(here: Deployment, shop: Shop, data: TrainingData, cut: pd.Timestamp) -> Evaluation:
