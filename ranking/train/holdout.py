@@ -33,8 +33,8 @@ def holdout_cases(interactions: pd.DataFrame, cut: pd.Timestamp) -> pd.DataFrame
     """One row a user with events at or after the cut: user_id, event_timestamp, item_ids, known.
 
     `event_timestamp` is 1 us before the user's last visit, the time as of which features are to be joined; `item_ids`
-    is what that visit touched; `known` says whether the user had any event before the cut. `interactions` are those of the
-    whole time.
+    is what that visit touched; `known` says whether the user had any event before the cut. `interactions` are those of
+    the whole time.
     """
     times = pd.to_datetime(interactions["timestamp"], utc=True)
     after = interactions[times >= cut]
