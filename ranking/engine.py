@@ -118,9 +118,12 @@ class BatchPath:
         for name in dict.fromkeys(name for i in asked for name in queries[i].sources):
             which = [i for i in asked if name in queries[i].sources]
             quota = {i: max(queries[i].sources[name], queries[i].count * deep) for i in which}
-            k = max(quota[i] + len(excluded[i]) for i in which)
-            answers = self.sources[name].retrieve(self.bundle, self.index, batch, which, k)
+            # Some of what is proposed will be out of stock or excluded. Each query looks at its own depth only, or its
+            # answer would depend on its neighbours in the batch.
+            depth = {i: quota[i] + len(excluded[i]) + self.eligible.spare(quota[i]) for i in which}
+            answers = self.sources[name].retrieve(self.bundle, self.index, batch, which, max(depth.values()))
             for i, (scores, rows) in zip(which, answers, strict=True):
+                scores, rows = scores[: depth[i]], rows[: depth[i]]
                 keep = self.eligible.keep(rows, batch.allowed[i], excluded[i])
                 place = list(queries[i].sources).index(name)
                 proposed[i][name] = (place, scores[keep][: quota[i]], rows[keep][: quota[i]])

@@ -20,7 +20,8 @@ class Eligible:
     def __init__(self, items: ItemTable) -> None:
         self.items = items
         self.codes = {name: code for code, name in enumerate(items.categories)}
-        self.mostly_in_stock = bool(items.in_stock.mean() >= MOSTLY_IN_STOCK) if len(items) else True
+        self.out_of_stock = float(1 - items.in_stock.mean()) if len(items) else 0.0
+        self.mostly_in_stock = 1 - self.out_of_stock >= MOSTLY_IN_STOCK
 
     def mask(self, query: Query, excluded: Rows) -> npt.NDArray[np.bool_] | None:
         """bool[N] when retrieval itself must be restricted; None when dropping a few candidates afterwards will do."""
@@ -41,6 +42,10 @@ class Eligible:
             passing &= self.items.price <= query.allowed.price_max
         passing[excluded] = False
         return passing
+
+    def spare(self, quota: int) -> int:
+        """How many more to fetch than wanted, because some will be out of stock."""
+        return int(quota * self.out_of_stock * 1.5) + 1
 
     def keep(self, rows: Rows, mask: npt.NDArray[np.bool_] | None, excluded: Rows) -> npt.NDArray[np.bool_]:
         """bool[n]: which of the proposed rows may stay."""
