@@ -27,11 +27,11 @@ class TrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
     dimension: Annotated[int, Meta(ge=2, le=1024)] = 64
     history: Annotated[int, Meta(ge=1, le=500)] = 20
     hidden: Count = 128
-    epochs: Count = 4
-    batch_size: Annotated[int, Meta(ge=2)] = 1024
-    learning_rate: Positive = 3e-3
-    temperature: Positive = 0.07
-    forget: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    epochs: Count = 3
+    batch_size: Annotated[int, Meta(ge=2)] = 512
+    learning_rate: Positive = 4e-3
+    temperature: Positive = 0.1
+    forget: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     max_examples: Count = 120_000
     refresh_epochs: Annotated[int, Meta(ge=0)] = 1
     refresh_rate: Positive = 0.3

@@ -8,16 +8,15 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from features.errors import InputError
 from features.generate import generate_shop
 from features.history import write_history
 from features.importers.generic import import_generic
 from features.importers.online_retail import import_online_retail
-from features.store import apply, init_repo
-from features.store import materialize as feast_materialize
-
-from features.errors import InputError
 from features.progress import Report
 from features.shop import Shop, read_shop, write_shop
+from features.store import apply, init_repo
+from features.store import materialize as feast_materialize
 from service.config import FILE
 from service.console import console, step
 from service.deployment import Deployment
