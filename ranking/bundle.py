@@ -157,28 +157,31 @@ def load_bundle(path: Path) -> Bundle:
     return bundle
 
 
+def made_up(bundle: Bundle, batch: int, candidates: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Inputs of the right shapes and types: those of the user tower, and those of the ranker after the user vectors."""
+    user, items = bundle.schema, bundle.items
+    dense = torch.zeros(batch, len(user.dense))
+    categorical = torch.zeros(batch, len(user.categorical), dtype=torch.int64)
+    history = torch.full((batch, user.history.length), -1)
+    history[0, -1] = 0  # one user with a history, the others without
+    rows = (torch.arange(candidates) % len(items)).repeat(batch, 1)
+    at = rows.numpy()
+    facts = [torch.from_numpy(table[at]) for table in (items.embeddings, items.dense, items.categorical)]
+    users = [dense, categorical, history]
+    return users, [*users, rows, *facts, torch.zeros(batch, candidates, len(SIGNALS))]
+
+
 @torch.inference_mode()
 def smoke(bundle: Bundle) -> None:
     """One made-up batch of two users through both models. Raises BundleError where one fails, or answers with another
     shape or with what is no number."""
-    user, items, dimension = bundle.schema, bundle.items, bundle.manifest.dimension
-    batch, some = 2, min(3, len(items))
-    dense = torch.zeros(batch, len(user.dense))
-    categorical = torch.zeros(batch, len(user.categorical), dtype=torch.int64)
-    history = torch.full((batch, user.history.length), -1)
-    history[0, -1] = 0  # one user with a history, one without
-    rows = torch.arange(some).expand(batch, some)
-    at = rows.numpy()
+    user_inputs, ranker_inputs = made_up(bundle, 2, 3)
     file = bundle.manifest.user_tower.file
     try:
-        users = bundle.user_tower(dense, categorical, history)
-        check_output(bundle.path, file, users, (batch, dimension))
+        users = bundle.user_tower(*user_inputs)
+        check_output(bundle.path, file, users, (2, bundle.manifest.dimension))
         file = bundle.manifest.ranker.file
-        embedding, item_dense = torch.from_numpy(items.embeddings[at]), torch.from_numpy(items.dense[at])
-        item_categorical = torch.from_numpy(items.categorical[at])
-        signals = torch.zeros(batch, some, len(SIGNALS))
-        inputs = (users, dense, categorical, history, rows, embedding, item_dense, item_categorical, signals)
-        check_output(bundle.path, file, bundle.ranker(*inputs), (batch, some))
+        check_output(bundle.path, file, bundle.ranker(users, *ranker_inputs), (2, 3))
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         raise BundleError(bundle.path, f"fails on a smoke batch: {' '.join(str(error).split())}", file=file) from error
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
-from ranking.bundle import Bundle
+from ranking.bundle import Bundle, made_up
+from ranking.compiled import Forward, compiled
 from ranking.covisit import lookup
 from ranking.device import place_index
 from ranking.filters.eligible import Eligible
@@ -46,10 +47,22 @@ class BatchPath:
         self.encoder = Encoder(user.dense, user.categorical)
         self.eligible = Eligible(items)
         self.index = place_index(bundle, device)
-        self.user_tower, self.ranker = bundle.user_tower.to(device), bundle.ranker.to(device)
+        self.user_tower, self.ranker = self.compile()
         self.embeddings = torch.from_numpy(np.ascontiguousarray(items.embeddings)).to(device)
         self.item_dense = torch.from_numpy(items.dense).to(device)
         self.item_categorical = torch.from_numpy(items.categorical).to(device)
+
+    def compile(self) -> tuple[Forward, Forward]:
+        """Both models on the device, traced for batches of any size."""
+        tower, ranker = self.bundle.user_tower.to(self.device), self.bundle.ranker.to(self.device)
+        sizes = [made_up(self.bundle, batch, candidates) for batch, candidates in ((2, 7), (1, 11), (3, 5))]
+        users = [[one.to(self.device) for one in user] for user, _ in sizes]
+        with torch.inference_mode():
+            ranked = [
+                [tower(*user), *(one.to(self.device) for one in rest)]
+                for user, (_, rest) in zip(users, sizes, strict=True)
+            ]
+        return compiled(tower, users), compiled(ranker, ranked)
 
     @torch.inference_mode()
     def recommend(self, queries: Sequence[Query], clock: StageClock) -> list[Ranked]:

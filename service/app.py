@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Simil
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
-CPU_BATCH, GPU_BATCH = 1, 64
+CPU_BATCH, GPU_BATCH = 4, 64
 
 
 class App:
@@ -180,6 +181,7 @@ async def serve(
     directory: Path, config: Config, host: str, port: int, ready: Callable[[App, int], object] = lambda app, port: None
 ) -> None:
     """Runs the service until SIGINT or SIGTERM. `ready` is called (and awaited, if it asks for it) once it answers."""
+    sys.setswitchinterval(0.0005)
     app = App(directory, config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

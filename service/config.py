@@ -38,8 +38,7 @@ class FeaturesConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Inference. `max_batch = 0` means what suits the device: 1 on a CPU, where batching the ranker costs more than it
-    saves, 64 on a GPU."""
+    """Inference. `max_batch = 0` means what suits the device: 4 on a CPU, 64 on a GPU."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_batch: Annotated[int, Meta(ge=0, le=4096)] = 0

@@ -53,9 +53,12 @@ class Retriever:
         """The union of both sources: rows int64[B, C] (-1 empty), and what co-visitation says of each f32[B, C]."""
         near = self.personal(users, personal)
         found = []
+        taken = np.zeros(len(self.embeddings), bool)
         for i in range(len(history)):
             best, known, sums = self.covisited(history[i], covisit)
-            rows = np.concatenate([near[i], best[~np.isin(best, near[i])]])
+            taken[near[i]] = True
+            rows = np.concatenate([near[i], best[~taken[best]]])
+            taken[near[i]] = False
             found.append((rows, lookup(rows, known, sums)))
         width = max(len(rows) for rows, _ in found)
         out, signal = np.full((len(found), width), -1, np.int64), np.zeros((len(found), width), np.float32)

@@ -24,8 +24,7 @@ from ranking.train.schedule import one_cycle
 from ranking.train.visits import Labels
 
 Step = Callable[[], None]
-EMPTY = torch.zeros((0, 0))
-OWN_STATE = 0.5
+OWN_STATE = 0.3
 """How often a label is predicted from the state just before it, rather than from the start of its visit."""
 
 
