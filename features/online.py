@@ -63,7 +63,7 @@ class ReadPlan:
             if view.max_age_s is not None and age > view.max_age_s:
                 return ViewState("outside_max_age", age), {}
             found = {name: decode_value(one) for name, one in zip(references, raw, strict=True) if one is not None}
-        except ValueError:
+        except (ValueError, OverflowError, OSError):  # the latter two from a time that no datetime holds
             return ViewState("unreadable", None), {}
         return ViewState("present", age), found
 

@@ -122,7 +122,11 @@ def connection(repo: Path) -> dict[str, Any]:
 def set_address(repo: Path, address: str) -> None:
     """Changes the online store's HOST:PORT, and nothing else, in feature_store.yaml."""
     path = repo / YAML
-    text = ADDRESS.sub(lambda match: match["head"] + address, path.read_text(encoding="utf-8"), count=1)
+    text = ADDRESS.sub(
+        lambda match: match["head"] + ",".join([address, *match["value"].split(",")[1:]]),
+        path.read_text(encoding="utf-8"),
+        count=1,
+    )
     beside = path.with_suffix(".partial")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)

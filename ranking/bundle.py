@@ -83,7 +83,8 @@ class Bundle:
 def versions(models: Path, name: str) -> list[str]:
     """The versions of a model on disk, oldest first."""
     home = models / name
-    found = [entry.name for entry in home.iterdir() if entry.name.isdigit()] if home.is_dir() else []
+    entries = home.iterdir() if home.is_dir() else ()
+    found = [entry.name for entry in entries if entry.name.isdigit() and entry.is_dir()]
     return sorted(found, key=int)
 
 

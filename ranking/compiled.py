@@ -23,7 +23,7 @@ def compiled(module: nn.Module, examples: Sequence[Sequence[torch.Tensor]]) -> F
     with warnings.catch_warnings(), torch.inference_mode():
         # Tracing warns of every Python number that becomes a constant; the comparison below is what decides.
         warnings.simplefilter("ignore")
-        traced: Forward = torch.jit.freeze(torch.jit.trace(module, first, check_trace=False))
+        traced: Forward = torch.jit.freeze(torch.jit.trace(module, first, check_trace=False))  # type: ignore[no-untyped-call]
         for example in examples:
             if not torch.allclose(traced(*example), module(*example), rtol=1e-4, atol=1e-5):
                 return module

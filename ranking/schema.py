@@ -129,4 +129,7 @@ def word(value: Value) -> str:
 
 def number(value: Value) -> float:
     """A dense raw value as a float; NaN for missing or for what is no number."""
-    return float(value) if isinstance(value, int | float) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan

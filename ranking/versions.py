@@ -48,5 +48,8 @@ def load_versions(models: Path, wanted: Iterable[str], keep: int) -> Versions:
         current[model] = pinned or present[-1]
         for version in dict.fromkeys([*present[-keep:], current[model]]):
             if version not in bundles.setdefault(name, {}):
-                bundles[name][version] = load_bundle(models / name / version)
+                bundle = load_bundle(models / name / version)
+                if (bundle.name, bundle.version) != (name, version):
+                    raise BundleError(bundle.path, f"is {bundle.key} by its manifest, not {name}@{version}")
+                bundles[name][version] = bundle
     return Versions(bundles, current)

@@ -185,7 +185,7 @@ async def serve(
     app = App(directory, config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, stop.set)
     bound = await app.listen(host, port)
     try:

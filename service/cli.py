@@ -79,7 +79,8 @@ def port(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Errors that users can cause are one line on stderr."""
     arguments = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, terminated)
     try:
         run(arguments)
     except (InputError, ConfigError) as error:
@@ -134,7 +135,7 @@ def answer(arguments: argparse.Namespace) -> None:
 
 
 def terminated(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a step as Ctrl-C does, so that what it started is ended too."""
+    """SIGTERM or a closed terminal ends a step as Ctrl-C does, so that what it started is ended too."""
     raise SystemExit(128 + number)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from ranking.schema import UserSchema
 from service.errors import FieldError, InvalidRequest
 
+LARGEST = 2**63 - 1
+
 
 def override(context: Mapping[str, Any] | None, schema: UserSchema) -> dict[str, Any]:
     """A request's `context` -> values by Feast reference. Raises InvalidRequest for a name that is no input of the
@@ -27,6 +29,8 @@ def override(context: Mapping[str, Any] | None, schema: UserSchema) -> dict[str,
         elif value is not None and isinstance(value, str) == (matches[0] in numbers):
             wanted = "a number" if matches[0] in numbers else "a string"
             errors.append(FieldError(f"context.{name}", f"{matches[0]} takes {wanted}, not {value!r}"))
+        elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+            errors.append(FieldError(f"context.{name}", "is beyond what a 64-bit integer holds"))
         else:
             values[matches[0]] = value
     if errors:

@@ -57,8 +57,8 @@ class Deployment:
             old, valkey.port = valkey.port, free_port(valkey.host)
             set_address(self.repo, f"{valkey.host}:{valkey.port}")
             console.print(f"port {old} is in use by another program; Valkey moves to {valkey.port}")
-        valkey.start()
         try:
+            valkey.start()
             yield
         finally:
             valkey.stop()

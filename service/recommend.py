@@ -152,16 +152,17 @@ class Recommender:
         values: Mapping[str, Any],
     ) -> Query:
         """What to ask of the engine: the placement's sources, or popular items where those have nothing to go by."""
+        keep = request.count * (PASSED_OVER if placement.rules.category_cap else 1)
         in_session = any(one in model.items.row_of for one in context.session)
         sources, ranked = dict(placement.sources), placement.ranked
         if placement.needs_item:
             if request.item_id not in model.items.row_of:
                 context.degraded.append("item")
-                sources, ranked = {"popular": request.count}, False
+                sources, ranked = {"popular": keep}, False
         elif not context.user.known and not in_session:
             if request.user_id is not None and "features" not in context.degraded:
                 context.degraded.append("user")
-            sources, ranked = {"popular": request.count}, False
+            sources, ranked = {"popular": keep}, False
         elif not context.user.known and "personal" in sources:
             sources = {("session" if name == "personal" else name): quota for name, quota in sources.items()}
         exclude = list(request.exclude_item_ids)
@@ -171,7 +172,7 @@ class Recommender:
             features={**context.user.values, **values},
             sources=sources,
             count=request.count,
-            keep=request.count * (PASSED_OVER if placement.rules.category_cap else 1),
+            keep=keep,
             session=context.session,
             item_id=request.item_id if placement.needs_item else None,
             allowed=allowed(request.filter, placement.filters),
@@ -247,4 +248,4 @@ def allowed(asked: Filter | None, always: PlacementFilters) -> Allowed:
 def explanation(items: ItemTable, row: int, retrieval_score: float) -> ItemExplanation:
     price = float(items.price[row])
     category = items.categories[items.category[row]]
-    return ItemExplanation(items.titles[row], category, price if price == price else None, retrieval_score)
+    return ItemExplanation(items.titles[row], category, round(price, 4) if price == price else None, retrieval_score)

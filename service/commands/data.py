@@ -80,10 +80,10 @@ def source(form: str, files: list[Path]) -> dict[str, object]:
 
 def keep(here: Deployment, shop: Shop, report: Report, made_from: dict[str, object]) -> None:
     """Writes the shop; features made of an earlier one go, because they are not its own."""
-    write_shop(shop, here.data)
-    (here.data / SOURCE).write_text(json.dumps(made_from), encoding="utf-8")
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(here.features)
+    write_shop(shop, here.data)
+    (here.data / SOURCE).write_text(json.dumps(made_from), encoding="utf-8")
 
 
 def materialize(directory: Path) -> None:

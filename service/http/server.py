@@ -151,6 +151,8 @@ async def body(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             data = await request.read()
+    except web.RequestPayloadError as error:
+        raise MalformedBody(f"the body cannot be read: {' '.join(str(error).split())[:200]}") from error
     except TimeoutError as error:
         raise DeadlineExceeded(f"the body did not arrive in {BODY_TIMEOUT_S:g} s") from error
     if not data:

@@ -12,12 +12,17 @@ from service.errors import FieldError, InvalidRequest, MalformedBody
 T = TypeVar("T")
 
 
+MOST_ERRORS = 20
+
+
 def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MalformedBody(f"the key {twice!r} stands twice in one object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise MalformedBody(f"the key {name[:100]!r} stands twice in one object")
+            seen.add(name)
     return found
 
 
@@ -49,7 +54,11 @@ class StrictDecoder:
     def loose(self, body: bytes) -> Any:
         """The body as plain Python values, keys that stand twice refused."""
         try:
-            return LOOSE.decode(body.decode("utf-8"))
+            text = body.decode("utf-8")
+            decoded = LOOSE.decode(text)
+            if "\\ud" in text.lower():  # an escape that json lets stand alone, and that no encoder can write
+                json.dumps(decoded, ensure_ascii=False).encode("utf-8")
+            return decoded
         except (ValueError, RecursionError) as error:
             raise MalformedBody(reason(error)) from error
 
@@ -57,10 +66,12 @@ class StrictDecoder:
         """msgspec stops at the first bad field; this asks it about each one alone."""
         if not isinstance(raw, dict):
             return [FieldError("", f"Expected an object, got {type(raw).__name__}")]
-        errors = []
+        errors: list[FieldError] = []
         for name, value in raw.items():
+            if len(errors) == MOST_ERRORS:
+                return [*errors, FieldError("", f"and more; the first {MOST_ERRORS} are listed")]
             if name not in self.fields:
-                errors.append(FieldError(name, f"Unknown field; known: {', '.join(sorted(self.fields))}"))
+                errors.append(FieldError(name[:100], f"Unknown field; known: {', '.join(sorted(self.fields))}"))
                 continue
             try:
                 msgspec.convert(value, self.fields[name].type)

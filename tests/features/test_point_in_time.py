@@ -169,7 +169,8 @@ def test_init_leaves_what_is_there(tmp_path: Path) -> None:
 
 def test_connection_options_are_read_as_feast_reads_them(tmp_path: Path) -> None:
     init_repo(tmp_path, "shop", "h:1")
-    set_address(tmp_path, "redis.internal:6380,ssl=true,password=secret,db=2")
+    set_address(tmp_path, "h:2,ssl=true,password=secret,db=2")
+    set_address(tmp_path, "redis.internal:6380")
     found = connection(tmp_path)
     assert found == {"host": "redis.internal", "port": 6380, "ssl": True, "password": "secret", "db": 2}
 

@@ -276,3 +276,31 @@ async def test_a_client_that_goes_away_harms_nobody(client: Client) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(one, dict | asyncio.CancelledError | aiohttp.ClientError) for one in results)
     assert len((await client.recommend(user_id="u1"))["items"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"context": {"orders": 1' + b"0" * 400 + b"}}", 422),
+        (b'{"explain": true, "context": {"orders": 1180591620717411303424}}', 422),
+        (b'{"count": "x", "\\ud800": 1}', 400),
+        (b'{"user_id": "\\ud800"}', 400),
+        (b"{" + b",".join(b'"%d":1' % i for i in range(50_000)) + b',"7":1}', 422),
+    ],
+)
+async def test_hostile_bodies_are_refused_briefly(client: Client, body: bytes, status: int) -> None:
+    """Numbers beyond 64 bits, lone surrogates, and a key twice among 50,000: no 500, no long answer."""
+    headers = {"Content-Type": "application/json"}
+    problem = await client.post("/v1/recommendations", None, None, data=io.BytesIO(body), headers=headers)
+    assert problem["status"] in (status, 400) and len(json.dumps(problem)) < 20_000
+
+
+async def test_a_body_that_is_not_what_its_encoding_says_is_malformed(client: Client) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    await client.post("/v1/recommendations", None, 400, data=io.BytesIO(b'{"count": 5}'), headers=headers)
+
+
+async def test_the_category_cap_holds_for_anonymous_shoppers_too(client: Client) -> None:
+    answer = await client.recommend(count=20, explain=True)
+    categories = [item["explain"]["category"] for item in answer["items"]]
+    assert max(categories.count(one) for one in categories) <= 6
