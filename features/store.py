@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import itertools
 import os
 import re
 import shutil
@@ -191,6 +192,26 @@ def materialize(repo: Path, end: datetime | None = None, progress: Progress = si
                 raise FeatureStoreError(f"Redis at {address}: {first_line(error)}") from error
     progress(len(views), len(views))
     return report
+
+
+def clear(repo: Path) -> int:
+    """Removes every entity of the repo's project from its online store, whatever view it is of; returns how many.
+
+    Raises FeatureStoreError when Redis does not answer.
+    """
+    import redis
+
+    options = connection(repo)
+    project = str(open_store(repo).project)
+    removed = 0
+    try:
+        with redis.Redis(**options, protocol=2) as client:
+            keys = client.scan_iter(match=b"*" + project.encode(), count=1000)
+            for some in iter(lambda: list(itertools.islice(keys, 1000)), []):
+                removed += client.unlink(*some)
+    except (redis.RedisError, OSError) as error:
+        raise FeatureStoreError("Redis at {host}:{port}: ".format(**options) + first_line(error)) from error
+    return removed
 
 
 def first_line(error: BaseException) -> str:

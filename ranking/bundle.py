@@ -39,7 +39,8 @@ class FileDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle declares. `metrics` is what `endcap train` measured, by model and metric."""
+    """What a bundle declares. `metrics` is what `endcap train` measured, by model and metric; `shop` the id of the data
+    that it learned from, where it has one."""
 
     format: Literal[1]
     name: str
@@ -53,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: IndexRecipe
     metrics: dict[str, dict[str, float]]
     files: dict[str, FileDigest]
+    shop: str = ""
 
 
 class Bundle:

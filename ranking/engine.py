@@ -16,7 +16,7 @@ import torch
 from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
 from ranking.bundle import Bundle, made_up
 from ranking.compiled import Forward, compiled
-from ranking.covisit import lookup
+from ranking.covisit import Covisits
 from ranking.device import place_index
 from ranking.filters.eligible import Eligible
 from ranking.schema import Encoder, number
@@ -47,6 +47,8 @@ class BatchPath:
         self.encoder = Encoder(user.dense, user.categorical)
         self.eligible = Eligible(items)
         self.index = place_index(bundle, device)
+        self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
+        self.scratch: Rows = np.zeros(len(items), np.int64)
         self.user_tower, self.ranker = self.compile()
         self.embeddings = torch.from_numpy(np.ascontiguousarray(items.embeddings)).to(device)
         self.item_dense = torch.from_numpy(items.dense).to(device)
@@ -93,7 +95,7 @@ class BatchPath:
         categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)
         inputs = [torch.from_numpy(one).to(self.device) for one in (dense, categorical, history)]
         users = self.user_tower(*inputs)
-        return [users, *inputs], Batch(queries, history, users.cpu().numpy(), [None] * size)
+        return [users, *inputs], Batch(queries, history, users.cpu().numpy(), [None] * size, self.covisits)
 
     def exclude(self, batch: Batch) -> list[Rows]:
         """The rows that each query may not be answered with; fills `batch.allowed` where the search must know."""
@@ -110,14 +112,14 @@ class BatchPath:
         merged: list[Merged] = [from_request(rows) for rows in self.given(batch)]
         asked = [i for i, query in enumerate(batch.queries) if query.rank is None]
         for i, proposed in zip(asked, self.ask(batch, excluded, asked), strict=True):
-            merged[i] = merge(proposed)
+            merged[i] = merge(proposed, self.scratch)
         # A narrow filter, many exclusions or small quotas: ask again, inside the search and as deep as it takes.
         short = [i for i in asked if len(merged[i][0]) < batch.queries[i].count]
         if short:
             for i in short:
                 batch.allowed[i] = self.eligible.exact_mask(batch.queries[i], excluded[i])
             for i, proposed in zip(short, self.ask(batch, excluded, short, deep=True), strict=True):
-                merged[i] = merge(proposed)
+                merged[i] = merge(proposed, self.scratch)
         return pad(merged)
 
     def given(self, batch: Batch) -> list[Rows]:
@@ -163,8 +165,7 @@ class BatchPath:
         """float32[B, C, S]: what the sources named in SIGNALS say of each candidate, whoever proposed it."""
         out = np.zeros((*rows.shape, len(SIGNALS)), np.float32)
         for place, i in enumerate(ranked):
-            known, sums = batch.covisits(self.bundle, i)
-            out[place, :, 0] = lookup(rows[place], known, sums)
+            out[place, :, 0] = self.covisits.lookup(rows[place], *batch.covisited(i))
         return out
 
     def select(self, batch: Batch, candidates: Candidates, scores: Scores) -> Iterator[Ranked]:
@@ -190,13 +191,15 @@ Part = tuple[int, Scores, Rows]
 """What one source proposed for one query: its place in the query's `sources`, scores float32[n], rows int64[n]."""
 
 
-def merge(parts: Sequence[Part]) -> Merged:
-    """Joins what the sources proposed for one query, the first proposal of a row standing."""
+def merge(parts: Sequence[Part], scratch: Rows) -> Merged:
+    """Joins what the sources proposed for one query, the first proposal of a row standing. `scratch` is int64[N]."""
     rows = np.concatenate([rows for _, _, rows in parts])
     source = np.concatenate([np.full(len(rows), place, np.uint8) for place, _, rows in parts])
     found = np.concatenate([scores for _, scores, _ in parts])
     if len(parts) > 1:
-        first = np.sort(np.unique(rows, return_index=True)[1])
+        at = np.arange(len(rows))
+        scratch[rows[::-1]] = at[::-1]  # of a row's several places, what is written last stands: its first
+        first = scratch[rows] == at
         rows, source, found = rows[first], source[first], found[first]
     return rows, source, found
 

@@ -30,6 +30,16 @@ class Versions:
             raise UnknownVersion(f"model {name} has no version {wanted} here; loaded: {', '.join(loaded)}")
         return loaded[wanted]
 
+    def drop(self, bundle: Bundle) -> None:
+        """Unloads a version, which then answers no request. Raises ValueError for one that a placement stands on."""
+        if self.stands_on(bundle):
+            raise ValueError(f"{bundle.key} is what a placement answers with")
+        del self.bundles[bundle.name][bundle.version]
+
+    def stands_on(self, bundle: Bundle) -> bool:
+        """Whether a placement answers with this version."""
+        return any(self.resolve(model) is bundle for model in self.current)
+
     def all(self) -> list[Bundle]:
         return [bundle for loaded in self.bundles.values() for bundle in loaded.values()]
 

@@ -13,15 +13,14 @@ from aiohttp import web
 
 from features.errors import FeaturesError, FeatureStoreError
 from features.online import OnlineReader, ReadPlan, View, connect
-from features.registry import service_features
+from features.registry import ServiceFeatures, service_features
 from features.store import connection, open_store
 from ranking.batch import Query
 from ranking.batcher import LocalEngine
-from ranking.bundle import Bundle
 from ranking.device import choose
 from ranking.engine import BatchPath
 from ranking.errors import BundleError
-from ranking.schema import check_references
+from ranking.schema import UserSchema, check_references
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
 from ranking.sources.personal import Personal
@@ -29,6 +28,7 @@ from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
 from ranking.versions import Versions, load_versions
 from service.config import Config, check_sources
+from service.errors import ServiceError
 from service.http.server import Api
 from service.metrics import Metrics
 from service.placements import Placements
@@ -53,6 +53,7 @@ class App:
         self.reader: OnlineReader | None = None
         self.engine: LocalEngine | None = None
         self.versions: Versions | None = None
+        self.notices: list[str] = []
         self.draining = False
 
     async def listen(self, host: str, port: int) -> int:
@@ -76,7 +77,7 @@ class App:
         config = self.config
         self.versions = await asyncio.to_thread(self._load_bundles)
         repo = self.directory / config.features.repo
-        plan = await asyncio.to_thread(read_plan, repo, self.versions.all())
+        plan, self.notices = await asyncio.to_thread(fit, repo, self.versions)
         self.reader = OnlineReader(connect(**connection(repo)), plan)
         device = choose(config.engine.device)
         paths = {bundle.key: BatchPath(bundle, SOURCES, device) for bundle in self.versions.all()}
@@ -144,37 +145,46 @@ class App:
             await self.reader.close()
 
 
-def read_plan(repo: Path, bundles: list[Bundle]) -> ReadPlan:
-    """What the online reader must read for these bundles, checked against the Feast registry.
+def fit(repo: Path, versions: Versions) -> tuple[ReadPlan, list[str]]:
+    """What the online reader must read for the loaded versions, checked against the Feast registry.
 
-    Raises BundleError when a bundle was trained on what Feast does not offer (any more), and says what differs.
+    A version that was trained on what Feast does not offer (any more) is unloaded, and the list says so. Raises
+    BundleError, which says what differs, where it is one that a placement answers with.
     """
     store = open_store(repo)
-    services = {bundle.schema.feature_service: None for bundle in bundles}
-    offered = {name: service_features(store, name, "user") for name in services}
-    wanted: dict[str, list[str]] = {}
-    ages: dict[str, float | None] = {}
-    for bundle in bundles:
-        service = offered[bundle.schema.feature_service]
-        references = bundle.schema.references()
-        complaints = check_references(references, service.types)
-        for view in service.views:
-            trained = bundle.schema.max_age_s.get(view.name, view.max_age_s)
-            if trained != view.max_age_s:
-                complaints.append(f"{view.name}: trained with max age {trained} s, Feast's ttl is {view.max_age_s} s")
-            ages[view.name] = view.max_age_s
-        if complaints:
-            raise BundleError(bundle.path, "does not fit the Feast registry: " + "; ".join(complaints))
-        for reference in references:
-            view_name, _, feature = reference.partition(":")
-            if feature not in wanted.setdefault(view_name, []):
-                wanted[view_name].append(feature)
-    views = [View(name, tuple(names), ages[name]) for name, names in wanted.items()]
+    offered: dict[str, ServiceFeatures] = {}
+    notices, views = [], dict[str, tuple[list[str], float | None]]()
+    for bundle in versions.all():
+        name = bundle.schema.feature_service
+        service = offered.setdefault(name, service_features(store, name, "user"))
+        if complaints := differences(bundle.schema, service):
+            said = "does not fit the Feast registry: " + "; ".join(complaints)
+            if versions.stands_on(bundle):
+                raise BundleError(bundle.path, said)
+            versions.drop(bundle)
+            notices.append(f"{bundle.path}: not loaded: {said}")
+            continue
+        ages = {view.name: view.max_age_s for view in service.views}
+        for reference in bundle.schema.references():
+            view, _, feature = reference.partition(":")
+            wanted, _ = views.setdefault(view, ([], ages[view]))
+            if feature not in wanted:
+                wanted.append(feature)
     entities = {(service.project, service.join_key) for service in offered.values()}
     if len(entities) != 1:
         raise FeaturesError(f"the models' feature services differ in project or user entity: {sorted(entities)}")
     project, join_key = entities.pop()
-    return ReadPlan(project, join_key, views)
+    return ReadPlan(project, join_key, [View(name, tuple(one), age) for name, (one, age) in views.items()]), notices
+
+
+def differences(schema: UserSchema, service: ServiceFeatures) -> list[str]:
+    """What a model was trained on that its feature service does not offer as it did then."""
+    complaints = check_references(schema.references(), service.types)
+    for view in service.views:
+        trained = schema.max_age_s.get(view.name, view.max_age_s)
+        if trained != view.max_age_s:
+            complaints.append(f"{view.name}: trained with max age {trained} s, Feast's ttl is {view.max_age_s} s")
+    return complaints
 
 
 async def serve(
@@ -187,7 +197,10 @@ async def serve(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, stop.set)
-    bound = await app.listen(host, port)
+    try:
+        bound = await app.listen(host, port)
+    except OSError as error:
+        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     try:
         loading = asyncio.create_task(app.load())
         stopping = asyncio.create_task(stop.wait())

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from features.store import connection, set_address
 from service.config import FILE, Config, read_config
 from service.console import console
+from service.errors import ConfigError
 from service.valkey import EmbeddedValkey, free_port, taken
+
+SOURCE = "source.json"
+"""What a deployment's shop was made from, with an id: features and models of another shop are not its own."""
+
+MATERIALIZED = "materialized.json"
+"""Beside the features: the id of the shop whose features the online store holds, written when all of them are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,25 @@ class Deployment:
     @property
     def features(self) -> Path:
         return self.data / "features"
+
+    def shop(self) -> dict[str, Any]:
+        """What the shop was made from; empty where there is none, or one half written."""
+        return read_record(self.data / SOURCE)
+
+    def shop_id(self) -> str:
+        return str(self.shop().get("id", ""))
+
+    def name_shop(self, made_from: Mapping[str, object]) -> None:
+        """Records a shop just written, under an id of its own."""
+        write_record(self.data / SOURCE, {**made_from, "id": secrets.token_hex(8)})
+
+    def is_materialized(self) -> bool:
+        """Whether the features of this very shop were all loaded into the online store."""
+        shop = self.shop_id()
+        return bool(shop) and read_record(self.features / MATERIALIZED).get("shop") == shop
+
+    def mark_materialized(self) -> None:
+        write_record(self.features / MATERIALIZED, {"shop": self.shop_id()})
 
     @property
     def repo(self) -> Path:
@@ -62,3 +91,22 @@ class Deployment:
             yield
         finally:
             valkey.stop()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A small JSON file; empty where there is none. Raises ConfigError when it is something else."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{path}: is no JSON object")
+    return record
+
+
+def write_record(path: Path, record: Mapping[str, object]) -> None:
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(json.dumps(record), encoding="utf-8")
+    beside.replace(path)

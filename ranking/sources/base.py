@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ranking.batch import Query, Rows, Scores
 from ranking.bundle import Bundle
-from ranking.covisit import accumulate
+from ranking.covisit import Covisits
 from ranking.index import Index
 
 Mask = npt.NDArray[np.bool_]
@@ -19,18 +19,20 @@ Mask = npt.NDArray[np.bool_]
 class Batch:
     """One micro-batch, encoded. Everything is indexed by the query's place in the batch."""
 
-    def __init__(self, queries: Sequence[Query], history: Rows, users: Scores, allowed: list[Mask | None]) -> None:
+    def __init__(
+        self, queries: Sequence[Query], history: Rows, users: Scores, allowed: list[Mask | None], covisits: Covisits
+    ) -> None:
         self.queries = queries
         self.history = history  # int64[B, L]
         self.users = users  # float32[B, E]
         self.allowed = allowed  # bool[N] where retrieval must be restricted, else None
-        self._covisits: dict[int, tuple[Rows, Scores]] = {}
+        self._covisits, self._covisited = covisits, dict[int, tuple[Rows, Scores]]()
 
-    def covisits(self, bundle: Bundle, i: int) -> tuple[Rows, Scores]:
-        """`ranking.covisit.accumulate` of one query's history: computed once, for the source and for the signal."""
-        if i not in self._covisits:
-            self._covisits[i] = accumulate(self.history[i], bundle.neighbors, bundle.neighbor_scores)
-        return self._covisits[i]
+    def covisited(self, i: int) -> tuple[Rows, Scores]:
+        """`Covisits.accumulate` of one query's history: computed once, for the source and for the signal."""
+        if i not in self._covisited:
+            self._covisited[i] = self._covisits.accumulate(self.history[i])
+        return self._covisited[i]
 
 
 class Source(Protocol):

@@ -17,7 +17,7 @@ class Covisit:
     def retrieve(self, bundle: Bundle, index: Index, batch: Batch, which: Sequence[int], k: int) -> list[Found]:
         results = []
         for i in which:
-            rows, sums = batch.covisits(bundle, i)
+            rows, sums = batch.covisited(i)
             mask = batch.allowed[i]
             if mask is not None:
                 passing = mask[rows]

@@ -23,7 +23,7 @@ from ranking.train.ranking import Retriever
 from ranking.train.save import Trained
 
 Ints = npt.NDArray[np.int64]
-PERSONAL, COVISIT = 300, 150
+PERSONAL, COVISIT = 150, 100
 K = 50
 BLOCK = 64
 DAY_US = 86_400_000_000

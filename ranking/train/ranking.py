@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ranking.covisit import accumulate, lookup
+from ranking.covisit import Covisits
 from ranking.ranker import Ranker
 from ranking.towers import UserTower
 from ranking.train.config import TrainConfig
@@ -22,14 +22,13 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
 class Retriever:
     """The user tower, the item vectors f32[N, E] and the co-visited neighbours that candidates come from."""
 
-    tower: UserTower
-    embeddings: torch.Tensor
-    neighbors: npt.NDArray[np.int32]
-    neighbor_scores: Floats
+    def __init__(
+        self, tower: UserTower, embeddings: torch.Tensor, neighbors: npt.NDArray[np.int32], neighbor_scores: Floats
+    ) -> None:
+        self.tower, self.embeddings, self.covisits = tower, embeddings, Covisits(neighbors, neighbor_scores)
 
     @torch.no_grad()
     def users(self, inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -46,7 +45,7 @@ class Retriever:
 
     def covisited(self, history: Ints, k: int) -> tuple[Ints, Ints, Floats]:
         """The k best co-visited rows of one history, and every co-visited row with its sum."""
-        rows, sums = accumulate(history, self.neighbors, self.neighbor_scores)
+        rows, sums = self.covisits.accumulate(history)
         return rows[np.argsort(-sums, kind="stable")[:k]], rows, sums
 
     def candidates(self, history: Ints, users: torch.Tensor, personal: int, covisit: int) -> tuple[Ints, Floats]:
@@ -59,7 +58,7 @@ class Retriever:
             taken[near[i]] = True
             rows = np.concatenate([near[i], best[~taken[best]]])
             taken[near[i]] = False
-            found.append((rows, lookup(rows, known, sums)))
+            found.append((rows, self.covisits.lookup(rows, known, sums)))
         width = max(len(rows) for rows, _ in found)
         out, signal = np.full((len(found), width), -1, np.int64), np.zeros((len(found), width), np.float32)
         for i, (rows, said) in enumerate(found):

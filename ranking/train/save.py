@@ -42,7 +42,7 @@ class Trained:
     index: IndexRecipe
 
 
-def save(trained: Trained, models: Path, name: str, metrics: Mapping[str, Mapping[str, float]]) -> Path:
+def save(trained: Trained, models: Path, name: str, metrics: Mapping[str, Mapping[str, float]], shop: str = "") -> Path:
     """Writes the next version of model `name` under `models` and loads it once as a check. Returns its directory.
 
     Raises BundleError when what was written does not load; nothing is left behind then.
@@ -71,6 +71,7 @@ def save(trained: Trained, models: Path, name: str, metrics: Mapping[str, Mappin
             index=trained.index,
             metrics={model: dict(values) for model, values in metrics.items()},
             files=files,
+            shop=shop,
         )
 
     return write_bundle(models, name, manifest, write_files)

@@ -14,7 +14,7 @@ from ranking.schema import Categorical, Dense, History, ItemSchema, UserSchema, 
 from ranking.train.config import TrainConfig
 from ranking.train.data import TrainingData, numbers
 
-NUMERIC = {"Int32", "Int64", "Float32", "Float64", "Bool", "UnixTimestamp"}
+NUMERIC = {"Int32", "Int64", "Float32", "Float64", "Bool"}
 WORDS = {"String"}
 BASIC = ("item_id", "title", "category", "in_stock")
 LOG_ABOVE = 10.0

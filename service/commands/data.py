@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +14,13 @@ from features.importers.generic import import_generic
 from features.importers.online_retail import import_online_retail
 from features.progress import Report
 from features.shop import Shop, read_shop, write_shop
-from features.store import apply, init_repo
+from features.store import apply, clear, init_repo
 from features.store import materialize as feast_materialize
 from service.config import FILE
 from service.console import console, step
-from service.deployment import Deployment
+from service.deployment import MATERIALIZED, Deployment
 from service.errors import ConfigError
 from service.valkey import free_port
-
-SOURCE = "source.json"
-"""Says what a deployment's shop was made from, so that a second demo does not mistake one for another."""
 
 
 def init(directory: Path, project: str, address: str | None) -> None:
@@ -83,17 +79,21 @@ def keep(here: Deployment, shop: Shop, report: Report, made_from: dict[str, obje
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(here.features)
     write_shop(shop, here.data)
-    (here.data / SOURCE).write_text(json.dumps(made_from), encoding="utf-8")
+    here.name_shop(made_from)
 
 
 def materialize(directory: Path) -> None:
     """Events -> offline features -> Feast registry -> online store."""
     here = Deployment.at(directory)
     shop = read_shop(here.data)
+    (here.features / MATERIALIZED).unlink(missing_ok=True)
     with here.online_store():
         with step("Computing features") as running:
             running.report = write_history(shop.events, shop.items, shop.users, here.features, running)
         with step("Registering with Feast"):
             apply(here.repo)
         with step("Materializing into the online store") as running:
+            if here.config.features.embedded_valkey:
+                clear(here.repo)  # its only project is ours: what it holds of an earlier shop or run is stale
             running.report = feast_materialize(here.repo, None, running)
+    here.mark_materialized()

@@ -40,7 +40,7 @@ def train(directory: Path, *, evaluate: bool) -> None:
         metrics = found.metrics()
     with step("Training on everything") as running:
         trained = train_model(data, here.config.train, running)
-        path = save(trained, here.models, MODEL, metrics)
+        path = save(trained, here.models, MODEL, metrics, here.shop_id())
         running.report.read = {"examples": len(data.examples), "items": data.items.num_rows}
         running.report.wrote = {str(path): 1}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import orjson
 import uvloop
 
 from features.store import connection
-from ranking.bundle import versions
+from ranking.bundle import read_manifest, versions
 from service import app
 from service.commands import data, models
 from service.console import console
@@ -25,19 +26,18 @@ def serve(directory: Path, host: str | None, port: int | None) -> None:
     """Serves until a signal."""
     here = Deployment.at(directory)
     with here.online_store():
-        run(here, host, port, lambda running, bound: announce(here, host, bound))
+        run(here, host, port, lambda running, bound: announce(here, host, running, bound))
 
 
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    try:
-        uvloop.run(app.serve(here.directory, here.config, host, port, ready))
-    except OSError as error:
-        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    uvloop.run(app.serve(here.directory, here.config, host, port, ready))
 
 
-def announce(here: Deployment, host: str | None, port: int) -> str:
+def announce(here: Deployment, host: str | None, running: app.App, port: int) -> str:
+    for notice in running.notices:
+        console.print(notice, soft_wrap=True, markup=False)
     url = f"http://{host or here.config.service.host}:{port}"
     console.print(f"\n[bold]Endcap answers at {url}[/bold]   try it: {url}/docs   Ctrl-C ends it", soft_wrap=True)
     return url
@@ -53,38 +53,47 @@ def demo(directory: Path, host: str | None, port: int | None, files: list[Path] 
         raise ServiceError(f"port {wanted} is in use; choose another (make demo PORT=…, endcap demo --port …)")
     with here.online_store():
         bring_in(here, files, form)
-        if not here.features.is_dir() or empty(here):
-            data.materialize(directory)
-        else:
+        if here.is_materialized() and not empty(here):
             console.print(f"Reusing the features in {here.features} and the online store")
-        if versions(here.models, "default"):
+        else:
+            data.materialize(directory)
+        if knows_shop(here):
             console.print(f"Reusing the model in {here.models}")
         else:
             models.train(directory, evaluate=True)
-        run(here, host, port, lambda running, bound: first_answer(here, announce(here, host, bound)))
+        run(here, host, port, lambda running, bound: first_answer(here, announce(here, host, running, bound)))
 
 
 def bring_in(here: Deployment, files: list[Path] | None, form: str) -> None:
     """The shop: what is there already, else imported or made up. Raises ConfigError when another shop is there."""
-    record = here.data / data.SOURCE
-    if not record.exists():
+    made_from = here.shop()
+    if "id" not in made_from:
         if files:
             data.import_shop(here.directory, form, files, shift_to_now=form == "online-retail")
         else:
             data.generate(here.directory, seed=7, items=10_000, users=5_000, events=300_000, days=60)
         return
-    made_from = json.loads(record.read_text(encoding="utf-8"))
-    if files and made_from != data.source(form, files):
+    if files and {name: made_from[name] for name in made_from if name != "id"} != data.source(form, files):
         raise ConfigError(f"{here.directory} holds another shop ({made_from['format']}); choose another directory")
     console.print(f"Reusing the shop in {here.data}")
 
 
+def knows_shop(here: Deployment) -> bool:
+    """Whether the newest model learned from the shop that is there now."""
+    present = versions(here.models, models.MODEL)
+    return bool(present) and read_manifest(here.models / models.MODEL / present[-1]).shop == here.shop_id()
+
+
 def empty(here: Deployment) -> bool:
-    """Whether the online store holds nothing."""
+    """Whether the online store holds nothing. Raises ServiceError when it does not answer."""
     import redis
 
-    with redis.Redis(**connection(here.repo), protocol=2) as client:
-        return bool(client.dbsize() == 0)
+    options = connection(here.repo)
+    try:
+        with redis.Redis(**options, protocol=2) as client:
+            return bool(client.dbsize() == 0)
+    except (redis.RedisError, OSError) as error:
+        raise ServiceError("Redis at {host}:{port}: ".format(**options) + str(error)) from error
 
 
 async def first_answer(here: Deployment, url: str) -> None:
@@ -95,7 +104,12 @@ async def first_answer(here: Deployment, url: str) -> None:
     console.print(
         f"\n  curl -s {url}/v1/recommendations -H 'Content-Type: application/json' -d '{shown}'\n", soft_wrap=True
     )
-    answer = await asyncio.to_thread(post, f"{url}/v1/recommendations", {**body, "explain": True})
+    try:
+        answer = await asyncio.to_thread(post, f"{url}/v1/recommendations", {**body, "explain": True})
+    except urllib.error.URLError as error:  # a deployment's own placements may not have this one
+        reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error
+        console.print(f"It says: {reason}", soft_wrap=True, markup=False)
+        return
     recent = models.titles(here, (answer["inputs"].get("user_recent:item_ids") or [])[-5:])
     console.print(f"Shopper {user} last looked at: {'; '.join(reversed(recent))}", soft_wrap=True)
     console.print(f"and should see now ({answer['took_ms']:.1f} ms):")
