@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
 from features.errors import FeaturesError, FeatureStoreError, InputError
 from features.progress import Progress, Report, silent
@@ -102,16 +103,21 @@ def connection(repo: Path) -> dict[str, Any]:
     """The online store's address and options, as keyword arguments of a Redis client. Raises InputError."""
     path = repo / YAML
     try:
-        match = ADDRESS.search(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise InputError("no such file; `endcap init` makes one", file=path) from error
-    if match is None:
+    except yaml.YAMLError as error:
+        raise InputError(" ".join(str(error).split()), file=path) from error
+    online = settings.get("online_store") if isinstance(settings, dict) else None
+    if not isinstance(online, dict) or not isinstance(online.get("connection_string"), str):
         raise InputError("online_store has no connection_string", file=path)
-    address, *options = os.path.expandvars(match["value"].strip("'\"")).split(",")
+    if (kind := str(online.get("redis_type", "redis"))) != "redis":
+        raise InputError(f"online_store.redis_type {kind!r} is not supported, only a single redis", file=path)
+    address, *options = (part.strip() for part in online["connection_string"].split(","))
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise InputError(f"connection_string {address!r} is not HOST:PORT", file=path)
-    found: dict[str, Any] = {"host": host, "port": int(port)}
+    found: dict[str, Any] = {"host": host.strip("[]"), "port": int(port)}
     for option in options:
         name, _, value = option.partition("=")
         if name not in ("db", "password", "username", "ssl"):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Status = Literal["present", "missing", "outside_max_age", "unreadable"]
+Status = Literal["present", "missing", "outside_max_age", "unreadable", "not_read"]
+"""`not_read`: nobody asked the store, or it did not answer: not even that it is missing is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ from ranking.filters.eligible import Eligible
 from ranking.schema import Encoder, number
 from ranking.sources.base import Batch, Source
 
+USER_SOURCES = frozenset({"personal", "session"})
+"""The sources that search with the user's vector: where none is asked and nothing is ranked, the user tower rests."""
+
 
 class StageClock(Protocol):
     """Times a stage from `with` to its end, also when the stage fails."""
@@ -94,7 +97,8 @@ class BatchPath:
         dense = self.encoder.dense(raw.reshape(size, len(schema.dense)))
         categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)
         inputs = [torch.from_numpy(one).to(self.device) for one in (dense, categorical, history)]
-        users = self.user_tower(*inputs)
+        needed = any(query.ranked or not USER_SOURCES.isdisjoint(query.sources) for query in queries)
+        users = self.user_tower(*inputs) if needed else torch.zeros(size, self.bundle.manifest.dimension)
         return [users, *inputs], Batch(queries, history, users.cpu().numpy(), [None] * size, self.covisits)
 
     def exclude(self, batch: Batch) -> list[Rows]:

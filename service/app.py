@@ -12,7 +12,8 @@ from pathlib import Path
 from aiohttp import web
 
 from features.errors import FeaturesError, FeatureStoreError
-from features.online import OnlineReader, ReadPlan, View, connect
+from features.online import OnlineReader, ReadPlan, View
+from features.pipeline import Pipeline
 from features.registry import ServiceFeatures, service_features
 from features.store import connection, open_store
 from ranking.batch import Query
@@ -78,14 +79,14 @@ class App:
         self.versions = await asyncio.to_thread(self._load_bundles)
         repo = self.directory / config.features.repo
         plan, self.notices = await asyncio.to_thread(fit, repo, self.versions)
-        self.reader = OnlineReader(connect(**connection(repo)), plan)
+        self.reader = OnlineReader(Pipeline(**connection(repo)), plan)
         device = choose(config.engine.device)
         paths = {bundle.key: BatchPath(bundle, SOURCES, device) for bundle in self.versions.all()}
         default_batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self.engine = LocalEngine(
             paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue
         )
-        self.metrics.waiting.set_function(lambda: len(self.engine.waiting) if self.engine else 0)
+        self.metrics.waiting = lambda: len(self.engine.waiting) if self.engine else 0
         self.engine.start()
         await self._warm_up(self.engine)
         items = self.versions.all()[-1].items

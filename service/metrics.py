@@ -1,8 +1,18 @@
-"""Prometheus metrics. The only module that imports prometheus_client; everything else tells an observer."""
+"""Prometheus metrics. The only module that imports prometheus_client; everything else tells an observer.
+
+What every request adds to is plain integers and lists, counted on the event loop without a lock, and becomes metric
+families when somebody scrapes: prometheus_client's own counters take a lock and a label lookup a figure, and an answer
+adds some forty figures (docs/performance.md).
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -11,70 +21,112 @@ from service.wire import Recommendation
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 AGES = (1, 10, 60, 300, 900, 3600, 4 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400, 365 * 86400)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Counts:
+    """A counter: label values -> how often."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        self.name, self.text, self.labels = name, text, labels
+        self.values: Counter[tuple[str, ...]] = Counter()
+
+    def family(self) -> Metric:
+        family = CounterMetricFamily(self.name, self.text, labels=self.labels)
+        for labels, value in self.values.items():
+            family.add_metric(labels, value)
+        return family
+
+
+class Tally:
+    """One histogram's figures: how many fell into each bucket, and their sum."""
+
+    __slots__ = ("bounds", "buckets", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self.buckets[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """The buckets as Prometheus counts them: each holds all the smaller ones."""
+        found, total = [], 0
+        for bound, count in zip((*self.bounds, float("inf")), self.buckets, strict=True):
+            total += count
+            found.append(("+Inf" if bound == float("inf") else repr(float(bound)), float(total)))
+        return found
+
+
+class Histogram:
+    """A histogram: label values -> tally."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
+        self.name, self.text, self.labels = name, text, labels
+        self.tallies: defaultdict[tuple[str, ...], Tally] = defaultdict(lambda: Tally(bounds))
+
+    def family(self) -> Metric:
+        family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
+        for labels, tally in self.tallies.items():
+            family.add_metric(labels, tally.cumulative(), tally.sum)
+        return family
 
 
 class Metrics:
-    """One registry a process, so that two services in one test do not share figures."""
+    """One registry a process, so that two services in one test do not share figures. Told on the event loop only."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self.requests = Counter(
-            "endcap_requests_total", "Requests by outcome.", ["endpoint", "placement", "status"], registry=self.registry
-        )
+        self.requests = Counts("endcap_requests", "Requests by outcome.", ["endpoint", "placement", "status"])
         self.seconds = Histogram(
             "endcap_request_seconds",
             "Time from the request's head to its answer, failures included.",
             ["endpoint", "placement"],
-            buckets=SECONDS,
-            registry=self.registry,
+            SECONDS,
         )
-        self.stage_seconds = Histogram(
-            "endcap_stage_seconds", "Time in each stage.", ["stage"], buckets=SECONDS, registry=self.registry
-        )
-        self.degraded = Counter(
-            "endcap_degraded_total", "Answers that had to do without something.", ["reason"], registry=self.registry
-        )
-        self.views = Counter(
-            "endcap_feature_views_total", "Feature views read, by status.", ["view", "status"], registry=self.registry
-        )
+        self.stage_seconds = Histogram("endcap_stage_seconds", "Time in each stage.", ["stage"], SECONDS)
+        self.degraded = Counts("endcap_degraded", "Answers that had to do without something.", ["reason"])
+        self.views = Counts("endcap_feature_views", "Feature views read, by status.", ["view", "status"])
         self.age = Histogram(
-            "endcap_feature_age_seconds",
-            "Age of a feature view's row when it was served.",
-            ["view"],
-            buckets=AGES,
-            registry=self.registry,
+            "endcap_feature_age_seconds", "Age of a feature view's row when it was served.", ["view"], AGES
         )
-        self.items = Counter("endcap_items_total", "Items answered, by source.", ["source"], registry=self.registry)
-        self.answers = Counter(
-            "endcap_answers_total", "Answers by model version.", ["model", "version"], registry=self.registry
-        )
+        self.items = Counts("endcap_items", "Items answered, by source.", ["source"])
+        self.answers = Counts("endcap_answers", "Answers by model version.", ["model", "version"])
         self.batch = Histogram(
-            "endcap_engine_batch_size",
-            "Queries in a micro-batch, counted once a query.",
-            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-            registry=self.registry,
+            "endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", [], BATCHES
         )
-        self.waiting = Gauge("endcap_engine_waiting", "Queries waiting for the engine.", registry=self.registry)
+        self.waiting: Callable[[], int] = int
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.registry.register(self)
 
     def answered(self, endpoint: str, placement: str, status: int, seconds: float) -> None:
-        self.requests.labels(endpoint, placement, str(status)).inc()
-        self.seconds.labels(endpoint, placement).observe(seconds)
+        self.requests.values[endpoint, placement, str(status)] += 1
+        self.seconds.tallies[endpoint, placement].add(seconds)
 
     def recommended(self, answer: Recommendation, trace: Trace) -> None:
+        stages = self.stage_seconds.tallies
         for stage, seconds in trace.stages.items():
-            self.stage_seconds.labels(stage).observe(seconds)
-        self.batch.observe(trace.batch_size)
+            stages[stage,].add(seconds)
+        self.batch.tallies[()].add(trace.batch_size)
         for reason in answer.degraded:
-            self.degraded.labels(reason).inc()
+            self.degraded.values[reason,] += 1
         for view, found in answer.features.items():
-            self.views.labels(view, found.status).inc()
+            self.views.values[view, found.status] += 1
             if found.age_s is not None:
-                self.age.labels(view).observe(found.age_s)
-        for item in answer.items:
-            self.items.labels(item.source).inc()
-        self.answers.labels(answer.model.name, answer.model.version).inc()
+                self.age.tallies[view,].add(found.age_s)
+        self.items.values.update([(item.source,) for item in answer.items])
+        self.answers.values[answer.model.name, answer.model.version] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks of a collector."""
+        for one in (self.requests, self.seconds, self.stage_seconds, self.degraded, self.views, self.age, self.items,
+                    self.answers, self.batch):  # fmt: skip
+            yield one.family()
+        yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
 
     def text(self) -> tuple[bytes, str]:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

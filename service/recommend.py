@@ -174,7 +174,7 @@ class Recommender:
             count=request.count,
             keep=keep,
             session=context.session,
-            item_id=request.item_id if placement.needs_item else None,
+            item_id=request.item_id,
             allowed=allowed(request.filter, placement.filters),
             exclude=exclude,
             ranked=ranked,

@@ -99,7 +99,7 @@ class Item(Struct, frozen=True):
 class ViewFreshness(Struct, frozen=True):
     """What was found of a feature view, and the age in seconds of its row at the time of the answer."""
 
-    status: Literal["present", "missing", "outside_max_age", "unreadable"]
+    status: Literal["present", "missing", "outside_max_age", "unreadable", "not_read"]
     age_s: float | None
 
 

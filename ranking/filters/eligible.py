@@ -37,9 +37,9 @@ class Eligible:
             wanted[[self.codes[name] for name in query.allowed.categories if name in self.codes]] = True
             passing &= wanted[self.items.category]
         if query.allowed.price_min is not None:
-            passing &= self.items.price >= query.allowed.price_min
+            passing &= self.items.price >= as_price(query.allowed.price_min)
         if query.allowed.price_max is not None:
-            passing &= self.items.price <= query.allowed.price_max
+            passing &= self.items.price <= as_price(query.allowed.price_max)
         passing[excluded] = False
         return passing
 
@@ -53,3 +53,9 @@ class Eligible:
             return mask[rows]
         passing = self.items.in_stock[rows]
         return passing & ~np.isin(rows, excluded) if len(excluded) else passing
+
+
+def as_price(bound: float) -> np.float32:
+    """A bound in the item table's own type; one beyond it is its largest."""
+    largest = float(np.finfo(np.float32).max)
+    return np.float32(min(max(bound, -largest), largest))

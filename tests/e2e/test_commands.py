@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,29 @@ def test_demo_reuses_what_is_there_and_shows_a_first_answer_with_titles(shop: Pa
     assert process.wait(30) == 0
     assert len([line for line in said.splitlines() if re.match(r" +-?\d+\.\d+  ", line)]) == 8, said
     assert before == {entry: entry.stat().st_mtime_ns for entry in (shop / "models").rglob("*") if entry.is_file()}
+
+
+def test_demo_makes_again_what_a_broken_run_or_another_shop_left(shop: Path, tmp_path: Path) -> None:
+    """Features that were not all loaded, and a model of another shop, are not taken for this one's."""
+    directory = tmp_path / "copy"
+    shutil.copytree(shop, directory, ignore=shutil.ignore_patterns("*.lock"))
+    (directory / "data" / "features" / "materialized.json").unlink()
+    endcap("generate", "--dir", str(directory), *SMALL, "--seed", "8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "demo", "--dir", str(directory), "--port", "0"],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    while "Ctrl-C ends it" not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGTERM)
+    with process.stdout:
+        process.stdout.read()
+    assert process.wait(30) == 0
+    assert said.count("Reusing") == 1 and "models/default/2" in said.replace("\n", ""), said
 
 
 def test_evaluate_writes_its_figures(shop: Path) -> None:

@@ -13,7 +13,8 @@ from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Stri
 
 from features.errors import FeaturesError
 from features.layout import decode_timestamp, decode_value, varint
-from features.online import OnlineReader, ReadPlan, connect
+from features.online import OnlineReader, ReadPlan
+from features.pipeline import Pipeline
 from features.registry import service_features
 from tests.conftest import Server
 
@@ -74,8 +75,8 @@ def store(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> FeatureSt
 
 def reader(store: FeatureStore, valkey: Server, **options: Any) -> OnlineReader:
     service = service_features(store, "all", "user")
-    client = connect(valkey.host, valkey.port)
-    return OnlineReader(client, ReadPlan(service.project, service.join_key, service.views), **options)
+    pipeline = Pipeline(valkey.host, valkey.port)
+    return OnlineReader(pipeline, ReadPlan(service.project, service.join_key, service.views), **options)
 
 
 def feast_reads(store: FeatureStore, user: str) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from features.errors import FeatureStoreError, FeatureStoreTimeout
 from features.layout import feature_field, timestamp_field
-from features.online import OnlineReader, ReadPlan, View, connect
+from features.online import OnlineReader, ReadPlan, View
+from features.pipeline import Pipeline, encode
 from service.valkey import EmbeddedValkey, free_port
 from tests.conftest import Server
 
@@ -37,14 +39,14 @@ async def put(client: Any, user: str, fields: dict[bytes, bytes]) -> None:
 
 @pytest.fixture
 async def client(valkey: Server) -> AsyncIterator[Any]:
-    one = connect(valkey.host, valkey.port)
+    one = redis.asyncio.Redis(host=valkey.host, port=valkey.port, protocol=2)
     yield one
     await one.aclose()
 
 
 @pytest.fixture
 async def reader(valkey: Server) -> AsyncIterator[OnlineReader]:
-    one = OnlineReader(connect(valkey.host, valkey.port), PLAN, now=lambda: NOW)
+    one = OnlineReader(Pipeline(valkey.host, valkey.port), PLAN, now=lambda: NOW)
     yield one
     await one.close()
 
@@ -69,24 +71,77 @@ async def test_concurrent_reads_each_get_their_own_user(client: Any, reader: Onl
     assert all(isinstance(result, asyncio.CancelledError) for result in results[1::2])
 
 
-async def test_reads_that_wait_share_a_pipeline(valkey: Server, client: Any) -> None:
-    """While one read is in flight, the 63 that follow go out together: 2 round trips, not 64."""
-    one = OnlineReader(connect(valkey.host, valkey.port), PLAN)
-    trips = 0
-    inner = one._read_batch
+async def test_reads_of_one_turn_share_a_write(valkey: Server) -> None:
+    """64 concurrent reads are one write, not 64."""
+    one = OnlineReader(Pipeline(valkey.host, valkey.port), PLAN)
+    await one.ping()
+    transport = one.pipeline.transport
+    assert transport is not None
+    writes: list[bytes] = []
 
-    async def counted(batch: Any) -> None:
-        nonlocal trips
-        trips += 1
-        await inner(batch)
+    class Counted:
+        def write(self, data: bytes) -> None:
+            writes.append(data)
+            transport.write(data)
 
-    one._read_batch = counted  # type: ignore[method-assign]
-    first = asyncio.create_task(one.read("u0"))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await asyncio.gather(first, *(one.read(f"u{i}") for i in range(63)))
-    assert trips == 2
+        def abort(self) -> None:
+            transport.abort()
+
+    one.pipeline.transport = Counted()  # type: ignore[assignment]
+    await asyncio.gather(*(one.read(f"u{i}") for i in range(64)))
+    assert len(writes) == 1 and writes[0].count(b"HMGET") == 64
     await one.close()
+
+
+async def test_a_connection_lost_with_reads_in_flight_reads_again(valkey: Server, client: Any) -> None:
+    """A server that drops its clients between a command and its reply costs nobody an answer."""
+    await put(client, "again", {timestamp_field("v"): timestamp(int(NOW)), feature_field("v", "who"): text("again")})
+    one = OnlineReader(Pipeline(valkey.host, valkey.port), PLAN, now=lambda: NOW)
+    await one.ping()
+    for _ in range(5):
+        reads = [asyncio.create_task(one.read("again")) for _ in range(20)]
+        await asyncio.sleep(0)
+        await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert {(await read).values["v:who"] for read in reads} == {"again"}
+    await one.close()
+
+
+async def test_a_pipeline_logs_in_and_selects_its_database(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path, "127.0.0.1", free_port())
+    server.start()
+    admin = redis.asyncio.Redis(host=server.host, port=server.port, protocol=2)
+    try:
+        await admin.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@all")
+        await admin.execute_command("SELECT", "3")
+        right = Pipeline(server.host, server.port, db=3, username="reader", password="secret")
+        assert await right.execute(encode(b"SET", b"k", b"v")) == b"OK"
+        await right.close()
+        other = redis.asyncio.Redis(host=server.host, port=server.port, protocol=2, db=3)
+        assert await other.get("k") == b"v"
+        await other.aclose()
+        wrong = Pipeline(server.host, server.port, username="reader", password="guess")
+        with pytest.raises(FeatureStoreError, match="WRONGPASS"):
+            await wrong.execute(encode(b"PING"))
+        await wrong.close()
+    finally:
+        await admin.aclose()
+        server.stop()
+
+
+async def test_what_is_not_redis_is_said_so(tmp_path: Path) -> None:
+    async def web(incoming: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
+        await incoming.read(10)
+        outgoing.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        outgoing.close()
+
+    page = await asyncio.start_server(web, "127.0.0.1", 0)
+    one = OnlineReader(Pipeline("127.0.0.1", page.sockets[0].getsockname()[1], stall_s=1), PLAN)
+    try:
+        with pytest.raises(FeatureStoreError, match="closed the connection"):
+            await one.ping()
+    finally:
+        await one.close()
+        page.close()
 
 
 async def test_a_key_of_another_type_fails_its_own_reader_only(client: Any, reader: OnlineReader) -> None:
@@ -122,7 +177,7 @@ async def test_the_reader_survives_its_server_going_and_coming_back(tmp_path: Pa
     """Reads fail with FeatureStoreError while the server is down, and work again without a restart."""
     server = EmbeddedValkey(tmp_path, "127.0.0.1", free_port())
     server.start()
-    one = OnlineReader(connect(server.host, server.port), PLAN, now=lambda: NOW)
+    one = OnlineReader(Pipeline(server.host, server.port), PLAN, now=lambda: NOW)
     try:
         assert not (await one.read("u")).known
         server.stop()
@@ -146,7 +201,7 @@ async def test_a_server_that_accepts_and_never_answers_is_given_up(tmp_path: Pat
 
     hole = await asyncio.start_server(swallow, "127.0.0.1", 0)
     port = hole.sockets[0].getsockname()[1]
-    one = OnlineReader(connect("127.0.0.1", port), PLAN, stall_s=0.1)
+    one = OnlineReader(Pipeline("127.0.0.1", port, stall_s=0.1), PLAN)
     try:
         with pytest.raises(FeatureStoreTimeout):
             await one.read("u")
@@ -158,7 +213,7 @@ async def test_a_server_that_accepts_and_never_answers_is_given_up(tmp_path: Pat
 
 
 async def test_closing_ends_reads_in_flight(valkey: Server) -> None:
-    one = OnlineReader(connect(valkey.host, valkey.port), PLAN)
+    one = OnlineReader(Pipeline(valkey.host, valkey.port), PLAN)
     reading = asyncio.create_task(one.read("u"))
     await asyncio.sleep(0)
     await one.close()

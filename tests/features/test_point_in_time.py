@@ -14,7 +14,8 @@ import pytest
 
 from features.errors import FeatureStoreError, InputError
 from features.history import write_history
-from features.online import OnlineReader, ReadPlan, connect
+from features.online import OnlineReader, ReadPlan
+from features.pipeline import Pipeline
 from features.registry import service_features
 from features.store import apply, connection, init_repo, materialize, open_store, set_address
 from features.training import examples, point_in_time
@@ -114,7 +115,7 @@ async def test_what_feast_materialized_is_what_the_reader_reads(repo: Path, valk
     theirs: dict[str, Any] = store.get_online_features(
         features=references, entity_rows=[{"user_id": user} for user in users], full_feature_names=True
     ).to_dict()
-    reader = OnlineReader(connect(**connection(repo)), ReadPlan(service.project, service.join_key, service.views))
+    reader = OnlineReader(Pipeline(**connection(repo)), ReadPlan(service.project, service.join_key, service.views))
     try:
         for place, user in enumerate(users):
             ours = await reader.read(user)

@@ -33,7 +33,7 @@ ITEMS = 200
 def save_untrained(models: Path, seed: int = 0, **changes: Any) -> Path:
     """The next version of a model with random weights that fits the Feast repo that `endcap init` makes."""
     trained = make_trained(ITEMS, seed=seed)
-    user = msgspec.structs.replace(trained.user, feature_service="default", max_age_s=MAX_AGE_S, **changes)
+    user = msgspec.structs.replace(trained.user, **{"feature_service": "default", "max_age_s": MAX_AGE_S, **changes})
     object.__setattr__(trained, "user", user)
     return save(trained, models, "default", {"untrained": {"recall@10": 0.0}})
 
