@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports tests test-long bench-open gpu-check clean help
+.PHONY: demo test check format lint types imports tests test-long bench-open bench-events gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ test-long: $(VENV)/.installed  ## the tests that take minutes
 
 bench-open: $(VENV)/.installed  ## 100 requests/s, open loop, against a demo shop of its own (RATE= DURATION=)
 	$(BIN)/python -m infra.bench_open --rate $(or $(RATE),100) --duration $(or $(DURATION),30)
+
+bench-events: $(VENV)/.installed  ## events beside requests: how soon they are in an answer, and how many one core takes
+	$(BIN)/python -m infra.bench_events --duration $(or $(DURATION),30)
 
 gpu-check: $(VENV)/.installed  ## the tests that need an NVIDIA GPU; says so where there is none
 	$(BIN)/pytest -m gpu -rs tests

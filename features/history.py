@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.errors import InputError
-from features.functions import DAY, activity, item_popularity, profile, recent
+from features.functions import DAY, activity, item_popularity, kind_codes, profile, recent
 from features.progress import Progress, Report, silent
 
 VIEWS = ("user_profile", "user_activity", "user_recent", "item_stats")
@@ -106,6 +106,7 @@ class History:
         self.user = pc.index_in(events["user_id"], value_set=users["user_id"].combine_chunks()).to_numpy()
         self.times = events["timestamp"].cast(pa.int64()).to_numpy()
         self.kinds = events["event"].to_numpy().astype(str)
+        self.codes = kind_codes(self.kinds.tolist())
         self.purchase = self.kinds == "purchase"
         price = items["price"].to_numpy().astype(float)[self.item]
         paid = events["price"].to_numpy().astype(float)
@@ -130,7 +131,7 @@ class History:
                 continue
             who, times, purchase = self.user_ids[number], self.times[places], self.purchase[places]
             at = np.unique(times)
-            views["user_activity"].add(who, at, activity(times, self.kinds[places], self.spend[places], at))
+            views["user_activity"].add(who, at, activity(times, self.codes[places], self.spend[places], at))
             seen, bought = recent(times, self.item[places].tolist(), purchase, at)
             views["user_recent"].add(who, at, {"item_ids": seen, "purchased_item_ids": bought})
             # An order is a session's purchases or, without sessions, one instant's.

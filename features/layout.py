@@ -8,7 +8,8 @@ time of the view's row, a serialized `google.protobuf.Timestamp`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import mmh3
@@ -29,6 +30,7 @@ def key_maker(project: str, join_key: str) -> Callable[[str], bytes]:
     return key
 
 
+@lru_cache(maxsize=10_000)
 def feature_field(view: str, feature: str) -> bytes:
     """The hash field that holds a feature's value."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
@@ -75,6 +77,57 @@ def decode_timestamp(data: bytes) -> float:
     except IndexError as error:
         raise ValueError("a Timestamp is cut short") from error
     return seconds + nanos * 1e-9
+
+
+SMALL = [bytes([value]) for value in range(128)]
+
+
+def encode_varint(value: int) -> bytes:
+    """A signed 64-bit integer as a protobuf varint."""
+    if 0 <= value < 128:
+        return SMALL[value]
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def encode_timestamp(at_us: int) -> bytes:
+    """Microseconds since the epoch -> a serialized protobuf Timestamp. Zero fields are absent in proto3."""
+    seconds, micros = divmod(at_us, 1_000_000)
+    whole = b"\x08" + encode_varint(seconds) if seconds else b""
+    return whole + (b"\x10" + encode_varint(micros * 1000) if micros else b"")
+
+
+def encode_int64(value: int) -> bytes:
+    """A Feast Int64 as a serialized Value."""
+    return b"\x20" + encode_varint(value)
+
+
+def encode_float32(value: float) -> bytes:
+    """A Feast Float32 as a serialized Value."""
+    return b"\x35" + _FLOAT.pack(value)
+
+
+def encode_bool(value: bool) -> bytes:
+    """A Feast Bool as a serialized Value."""
+    return b"\x38\x01" if value else b"\x38\x00"
+
+
+def encode_string(value: str) -> bytes:
+    """A Feast String as a serialized Value."""
+    data = value.encode()
+    return b"\x12" + encode_varint(len(data)) + data
+
+
+def encode_strings(values: Sequence[str]) -> bytes:
+    """A Feast Array(String) as a serialized Value."""
+    parts = [value.encode() for value in values]
+    body = b"".join([b"\x0a" + encode_varint(len(part)) + part for part in parts])
+    return b"\x62" + encode_varint(len(body)) + body
 
 
 _FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")

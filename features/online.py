@@ -7,13 +7,13 @@ by many and, alone, a request waits for nobody.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from features.layout import decode_timestamp, decode_value, feature_field, key_maker, timestamp_field
 from features.pipeline import Pipeline, encode
-from features.user import UserFeatures, ViewState
+from features.user import Reading, UserFeatures, ViewState
 
 PING = encode(b"PING")
 
@@ -31,7 +31,7 @@ class ReadPlan:
     """Which hash fields to ask for and how to read the reply: all views of one entity, fixed at start."""
 
     def __init__(self, project: str, join_key: str, views: Sequence[View]) -> None:
-        self.views = tuple(views)
+        self.project, self.views = project, tuple(views)
         self.key = key_maker(project, join_key)
         self.fields = [field for view in views for field in self._fields(view)]
         command = encode(b"HMGET", b"", *self.fields)
@@ -50,13 +50,29 @@ class ReadPlan:
         """One HMGET reply -> features, at `now` seconds since the epoch. A value that is no value spoils its view."""
         values: dict[str, Any] = {}
         states: dict[str, ViewState] = {}
-        at = 0
-        for view, references in zip(self.views, self.references, strict=True):
-            stamp, raw = reply[at], reply[at + 1 : at + 1 + len(references)]
-            at += 1 + len(references)
+        for view, references, stamp, raw in self._parts(reply):
             states[view.name], found = self._view(view, references, stamp, raw, now)
             values.update(found)
         return UserFeatures(values, states)
+
+    def readings(self, reply: Sequence[bytes | None], now: float) -> list[Reading]:
+        """One HMGET reply -> what a person wants to know of it: also the values that are too old to be used."""
+        found = []
+        for view, references, stamp, raw in self._parts(reply):
+            state, _ = self._view(view, references, stamp, raw, now)
+            at, values = None, dict[str, Any]()
+            if stamp is not None and state.status != "unreadable":
+                _, values = self._view(View(view.name, view.features, None), list(view.features), stamp, raw, now)
+                at = decode_timestamp(stamp)
+            found.append(Reading(view.name, state.status, at, state.age_s, view.max_age_s, values))
+        return found
+
+    def _parts(self, reply: Sequence[bytes | None]) -> Iterator[tuple[View, list[str], bytes | None, Sequence[Any]]]:
+        """Each view with its features' references, its event time and its values, as they are in the reply."""
+        at = 0
+        for view, references in zip(self.views, self.references, strict=True):
+            yield view, references, reply[at], reply[at + 1 : at + 1 + len(references)]
+            at += 1 + len(references)
 
     def _view(
         self, view: View, references: list[str], stamp: bytes | None, raw: Sequence[bytes | None], now: float
@@ -91,6 +107,10 @@ class OnlineReader:
         """All views of one user. Raises FeatureStoreError; an unknown user is no error, every view is `missing`."""
         reply = await self.pipeline.execute(self.plan.command(user_id))
         return self.plan.decode(reply, self.now())
+
+    async def readings(self, user_id: str) -> list[Reading]:
+        """What the store holds of all views of one user. Raises FeatureStoreError."""
+        return self.plan.readings(await self.pipeline.execute(self.plan.command(user_id)), self.now())
 
     def nothing(self) -> UserFeatures:
         """The features of a user whom nobody looked up."""

@@ -19,11 +19,11 @@ from features.errors import FeatureStoreError, FeatureStoreTimeout
 
 def encode(*parts: bytes) -> bytes:
     """A command as RESP's array of bulk strings."""
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
 class Pending:
-    """A command and who waits for its reply. `retried`: it was sent once already, on a connection that was lost."""
+    """A command and who waits for its reply. `retried`: it may not be sent (again) after a lost connection."""
 
     __slots__ = ("command", "future", "retried", "sent_at")
 
@@ -36,7 +36,7 @@ class Pipeline:
 
     `stall_s` is how long a reply, or the connection itself, may take before the connection is given up: a server that
     accepts and never answers would otherwise hold every later command behind it. A caller's own deadline is the
-    caller's to keep. Commands must be safe to send twice: those that a lost connection left unanswered are, once.
+    caller's to keep. What a lost connection left unanswered is sent once more, on the next one.
     """
 
     def __init__(
@@ -58,13 +58,15 @@ class Pipeline:
         self.flushing = self.closed = False
         self.watch: asyncio.TimerHandle | None = None
 
-    def execute(self, command: bytes) -> asyncio.Future[Any]:
+    def execute(self, command: bytes, *, retry: bool = True) -> asyncio.Future[Any]:
         """The reply to an encoded command: bytes, int, None or a list of those. Call on the event loop.
 
-        Fails with FeatureStoreError when the server answers with an error or cannot be reached.
+        `retry`: whether it may be sent again where a lost connection leaves open if it was carried out. Fails with
+        FeatureStoreError when the server answers with an error or cannot be reached.
         """
         loop = asyncio.get_running_loop()
         pending = Pending(command, loop.create_future())
+        pending.retried = not retry
         self.queued.append(pending)
         if not self.flushing:
             self.flushing = True

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from features.errors import FeaturesError, FeatureStoreError, InputError
+from features.keys import Keys
 from features.progress import Progress, Report, silent
 
 YAML, DEFINITIONS = "feature_store.yaml", "definitions.py"
@@ -99,16 +100,30 @@ def open_store(repo: Path) -> Any:
             raise InputError(first_line(error), file=repo / YAML) from error
 
 
-def connection(repo: Path) -> dict[str, Any]:
-    """The online store's address and options, as keyword arguments of a Redis client. Raises InputError."""
+def settings(repo: Path) -> dict[str, Any]:
+    """feature_store.yaml, as it stands. Raises InputError."""
     path = repo / YAML
     try:
-        settings = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
+        found = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise InputError("no such file; `endcap init` makes one", file=path) from error
     except yaml.YAMLError as error:
         raise InputError(" ".join(str(error).split()), file=path) from error
-    online = settings.get("online_store") if isinstance(settings, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def project_of(repo: Path) -> str:
+    """The Feast project's name. Raises InputError."""
+    project = settings(repo).get("project")
+    if not isinstance(project, str) or not project:
+        raise InputError("names no project", file=repo / YAML)
+    return project
+
+
+def connection(repo: Path) -> dict[str, Any]:
+    """The online store's address and options, as keyword arguments of a Redis client. Raises InputError."""
+    path = repo / YAML
+    online = settings(repo).get("online_store")
     if not isinstance(online, dict) or not isinstance(online.get("connection_string"), str):
         raise InputError("online_store has no connection_string", file=path)
     if (kind := str(online.get("redis_type", "redis"))) != "redis":
@@ -200,21 +215,29 @@ def materialize(repo: Path, end: datetime | None = None, progress: Progress = si
     return report
 
 
-def clear(repo: Path) -> int:
-    """Removes every entity of the repo's project from its online store, whatever view it is of; returns how many.
+def make_room(repo: Path, line: str, *, entities: bool) -> int:
+    """Empties the online store for a shop, unless what it holds is of the same line; returns how many keys went.
 
-    Raises FeatureStoreError when Redis does not answer.
+    With `entities` Feast's hashes of the project go. What Endcap keeps beside them goes where it is known to be another
+    shop's: events that came before the first shop was loaded stay. Raises FeatureStoreError when Redis does not answer.
     """
     import redis
 
-    options = connection(repo)
-    project = str(open_store(repo).project)
+    options, project = connection(repo), project_of(repo)
+    names = Keys(project)
+    patterns = [b"*" + project.encode()] if entities else []
     removed = 0
     try:
         with redis.Redis(**options, protocol=2) as client:
-            keys = client.scan_iter(match=b"*" + project.encode(), count=1000)
-            for some in iter(lambda: list(itertools.islice(keys, 1000)), []):
-                removed += client.unlink(*some)
+            if (there := client.get(names.shop)) == line.encode():
+                return 0
+            if there is not None:
+                patterns.append(names.prefix.encode() + b"*")
+            for pattern in patterns:
+                keys = client.scan_iter(match=pattern, count=1000)
+                for some in iter(lambda: list(itertools.islice(keys, 1000)), []):  # noqa: B023 - used at once
+                    removed += client.unlink(*some)
+            client.set(names.shop, line)
     except (redis.RedisError, OSError) as error:
         raise FeatureStoreError("Redis at {host}:{port}: ".format(**options) + first_line(error)) from error
     return removed

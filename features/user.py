@@ -29,3 +29,16 @@ class UserFeatures:
     def known(self) -> bool:
         """Whether the store holds any usable view of this user."""
         return any(state.status == "present" for state in self.views.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the store holds of one view of one entity, used or not: `values` by feature, `event_time` and `age_s` in
+    seconds, None where there is no row."""
+
+    view: str
+    status: Status
+    event_time: float | None
+    age_s: float | None
+    max_age_s: float | None
+    values: dict[str, Any]

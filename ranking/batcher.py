@@ -7,10 +7,11 @@ to wait out, so a lone request is never held for company.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,9 @@ from ranking.batch import Answer, Query
 from ranking.engine import BatchPath, StageClock
 from ranking.errors import EngineError, EngineOverloaded, EngineStopped
 from ranking.index import one_thread
+from ranking.live import Change
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ class LocalEngine:
     ) -> None:
         self.paths, self.max_batch, self.max_queue, self.clock = paths, max_batch, max_queue, clock
         self.waiting: deque[Job] = deque()
+        self.changes: deque[Sequence[Change]] = deque()
         self.wake = threading.Condition()
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -74,6 +79,12 @@ class LocalEngine:
             self.wake.notify()
         return await job.future
 
+    def change(self, changes: Sequence[Change]) -> None:
+        """Applies item changes to every version, before the next batch."""
+        with self.wake:
+            self.changes.append(changes)
+            self.wake.notify()
+
     def _run(self) -> None:
         torch.set_num_threads(1)
         one_thread()
@@ -85,17 +96,30 @@ class LocalEngine:
                 self._answer(self.paths[version], jobs)
 
     def _next_batch(self) -> list[Job]:
-        """The next jobs whose callers still wait; empty only when the engine stops."""
+        """The next jobs whose callers still wait; empty only when the engine stops. Item changes come first."""
         while True:
             with self.wake:
-                while not self.waiting and not self.stopping:
+                while not self.waiting and not self.changes and not self.stopping:
                     self.wake.wait()
+            self._change()
+            with self.wake:
+                if not self.waiting and not self.stopping:
+                    continue
                 if not self.waiting:
                     return []
                 taken = [self.waiting.popleft() for _ in range(min(self.max_batch, len(self.waiting)))]
             # Whoever has gone away leaves before the forward pass.
             if batch := [job for job in taken if not job.future.cancelled()]:
                 return batch
+
+    def _change(self) -> None:
+        while self.changes:
+            changes = self.changes.popleft()
+            for key, path in self.paths.items():
+                try:
+                    path.change(changes)
+                except Exception:
+                    log.exception("%s: item changes could not be applied", key)
 
     def _answer(self, path: BatchPath, jobs: list[Job]) -> None:
         began, stages = self.clock(), dict[str, float]()

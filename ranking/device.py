@@ -46,3 +46,7 @@ class TorchIndex:
         scores, rows = torch.topk(products, min(k, len(self.vectors)), dim=1)
         rows = rows.masked_fill(torch.isneginf(scores), -1)
         return scores.cpu().numpy(), rows.cpu().numpy()
+
+    def add(self, vectors: Scores, count: int) -> None:
+        new = torch.from_numpy(np.ascontiguousarray(vectors[-count:])).to(self.vectors.device)
+        self.vectors = torch.cat([self.vectors, new])

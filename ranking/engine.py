@@ -19,6 +19,7 @@ from ranking.compiled import Forward, compiled
 from ranking.covisit import Covisits
 from ranking.device import place_index
 from ranking.filters.eligible import Eligible
+from ranking.live import Change, LiveItems
 from ranking.schema import Encoder, number
 from ranking.sources.base import Batch, Source
 
@@ -45,17 +46,30 @@ class BatchPath:
     def __init__(self, bundle: Bundle, sources: Sequence[Source], device: torch.device) -> None:
         self.bundle, self.device = bundle, device
         self.sources = {source.name: source for source in sources}
-        user, items = bundle.manifest.user, bundle.items
+        user = bundle.manifest.user
         self.schema = user
         self.encoder = Encoder(user.dense, user.categorical)
-        self.eligible = Eligible(items)
         self.index = place_index(bundle, device)
+        self.live = LiveItems(bundle)
+        self.user_tower, self.ranker = self.compile()
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Takes the item table as it is now."""
+        bundle, items = self.bundle, self.bundle.items
+        self.eligible = Eligible(items)
         self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
         self.scratch: Rows = np.zeros(len(items), np.int64)
-        self.user_tower, self.ranker = self.compile()
-        self.embeddings = torch.from_numpy(np.ascontiguousarray(items.embeddings)).to(device)
-        self.item_dense = torch.from_numpy(items.dense).to(device)
-        self.item_categorical = torch.from_numpy(items.categorical).to(device)
+        tables = (np.ascontiguousarray(items.embeddings), items.dense, items.categorical)
+        self.embeddings, self.item_dense, self.item_categorical = (
+            torch.from_numpy(table).to(self.device) for table in tables
+        )
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Applies item changes. Call between batches, on the thread that answers."""
+        if rows := self.live.apply(changes):
+            self.index.add(self.bundle.items.embeddings, len(rows))
+        self.lay_out()
 
     def compile(self) -> tuple[Forward, Forward]:
         """Both models on the device, traced for batches of any size."""
@@ -85,14 +99,16 @@ class BatchPath:
 
     def encode(self, queries: Sequence[Query]) -> tuple[list[torch.Tensor], Batch]:
         """Raw values -> dense f32[B, D], categorical i64[B, K], history i64[B, L], and user f32[B, E] before them."""
-        schema, size = self.schema, len(queries)
+        schema, size, items = self.schema, len(queries), self.bundle.items
         raw = np.array([[number(q.features.get(one.source)) for one in schema.dense] for q in queries], np.float64)
         words = [[q.features.get(one.source) for q in queries] for one in schema.categorical]
         history = np.full((size, schema.history.length), -1, np.int64)
         for i, query in enumerate(queries):
             recent = query.features.get(schema.history.source)
             stored = [str(one) for one in recent] if isinstance(recent, list) else []
-            rows = self.bundle.items.rows([*stored, *query.session])[-schema.history.length :]
+            rows = items.rows([*stored, *query.session])
+            # The models know the items that they have learned, and no other.
+            rows = rows[rows < items.learned][-schema.history.length :]
             history[i, schema.history.length - len(rows) :] = rows
         dense = self.encoder.dense(raw.reshape(size, len(schema.dense)))
         categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)

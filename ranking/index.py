@@ -36,6 +36,10 @@ class Index(Protocol):
         """
         ...
 
+    def add(self, vectors: Scores, count: int) -> None:
+        """Takes in the last `count` of all vectors float32[N, E]; those before are in."""
+        ...
+
 
 def build_index(vectors: Scores, recipe: IndexRecipe) -> Any:
     """A trained faiss index over float32[N, E], one thread, so that the same vectors give the same index."""
@@ -85,6 +89,10 @@ class CpuIndex:
             return exact_search(self.vectors, passing, queries, k)
         return scores, rows
 
+    def add(self, vectors: Scores, count: int) -> None:
+        self.index.add(vectors[-count:])
+        self.vectors = vectors
+
     def _restricted(self, allowed: Mask) -> Any:
         bits = np.packbits(allowed, bitorder="little")
         selector = faiss.IDSelectorBitmap(bits)
@@ -123,6 +131,10 @@ class GpuIndex:
             return self.host.search(queries, k, allowed)
         scores, rows = self.index.search(queries, min(k, self.index.ntotal))
         return scores, rows
+
+    def add(self, vectors: Scores, count: int) -> None:
+        self.host.add(vectors, count)
+        self.index.add(vectors[-count:])
 
 
 def gpu_available() -> bool:

@@ -21,7 +21,10 @@ COLUMNS = {"item_id": "string", "title": "string", "category": "string", "price"
 
 @dataclass(frozen=True, slots=True)
 class ItemTable:
-    """N items. `ids[row]` and `row_of[id]` translate; everything else is indexed by row."""
+    """N items. `ids[row]` and `row_of[id]` translate; everything else is indexed by row.
+
+    The model has learned the first `learned` of them; those after came later (`ranking.live`).
+    """
 
     ids: list[str]
     row_of: dict[str, int]
@@ -34,6 +37,7 @@ class ItemTable:
     dense: npt.NDArray[np.float32]  # [N, F], encoded
     categorical: npt.NDArray[np.int64]  # [N, G], encoded
     embeddings: npt.NDArray[np.float32]  # [N, E]
+    learned: int
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,6 +75,7 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
         dense=dense,
         categorical=categorical,
         embeddings=embeddings,
+        learned=len(ids),
     )
 
 

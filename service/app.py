@@ -6,12 +6,16 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
+from features.applied import Applied
+from features.catalogue import Catalogue
+from features.consumer import Consumer
 from features.errors import FeaturesError, FeatureStoreError
+from features.intake import Intake
 from features.online import OnlineReader, ReadPlan, View
 from features.pipeline import Pipeline
 from features.registry import ServiceFeatures, service_features
@@ -28,9 +32,12 @@ from ranking.sources.personal import Personal
 from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
 from ranking.versions import Versions, load_versions
+from service.answer_log import LOG, AnswerLog
 from service.config import Config, check_sources
 from service.errors import ServiceError
+from service.events import EventDoor
 from service.http.server import Api
+from service.items import ItemDoor
 from service.metrics import Metrics
 from service.placements import Placements
 from service.recommend import Recommender
@@ -54,6 +61,8 @@ class App:
         self.reader: OnlineReader | None = None
         self.engine: LocalEngine | None = None
         self.versions: Versions | None = None
+        self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
+        self.closing: list[Callable[[], Awaitable[object]]] = []
         self.notices: list[str] = []
         self.draining = False
 
@@ -78,14 +87,17 @@ class App:
         config = self.config
         self.versions = await asyncio.to_thread(self._load_bundles)
         repo = self.directory / config.features.repo
-        plan, self.notices = await asyncio.to_thread(fit, repo, self.versions)
-        self.reader = OnlineReader(Pipeline(**connection(repo)), plan)
+        plan, everything, self.notices = await asyncio.to_thread(fit, repo, self.versions)
+        self.reader = OnlineReader(self._pipeline(), plan)
+        self.api.insight.reader = OnlineReader(self._pipeline(), everything)
+        applied = self._open_intake(plan.project)
         device = choose(config.engine.device)
         paths = {bundle.key: BatchPath(bundle, SOURCES, device) for bundle in self.versions.all()}
         default_batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self.engine = LocalEngine(
             paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue
         )
+        self._open_catalogue(plan.project, self.engine, self.versions)
         self.metrics.waiting = lambda: len(self.engine.waiting) if self.engine else 0
         self.engine.start()
         await self._warm_up(self.engine)
@@ -96,12 +108,52 @@ class App:
             self.engine,
             self.versions,
             Placements(config.placements),
+            applied,
             timeout_s=config.service.timeout_ms / 1e3,
             feature_timeout_s=config.features.timeout_ms / 1e3,
+            record=self.log.put if config.log.enabled else lambda answered: None,
         )
+        if config.log.enabled:
+            self.log.start()
+            self.closing.append(lambda: asyncio.to_thread(self.log.stop))
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()
+
+    def _pipeline(self) -> Pipeline:
+        """A connection to the online store, closed when the service stops."""
+        pipeline = Pipeline(**connection(self.directory / self.config.features.repo))
+        self.closing.append(pipeline.close)
+        return pipeline
+
+    def _open_intake(self, project: str) -> Applied:
+        """Opens the door for events and, where this process is to, turns them into features."""
+        config = self.config.events
+        # A connection of its own, so that a thousand events do not stand before a shopper's features.
+        intake = Intake(
+            self._pipeline(), project, remember_s=config.remember_hours * 3600, max_backlog=config.max_backlog
+        )
+        self.api.intake.events = EventDoor(
+            intake, list(config.weights), max_late_s=config.max_late_days * 86400, max_ahead_s=config.max_ahead_s
+        )
+        if config.consume:
+            consumer = Consumer(self._pipeline(), project)
+            self.metrics.consumer = consumer
+            consumer.start()
+            self.closing.append(consumer.stop)
+        applied = Applied(self._pipeline(), project)
+        self.closing.append(applied.close)
+        return applied
+
+    def _open_catalogue(self, project: str, engine: LocalEngine, versions: Versions) -> None:
+        """Opens the door for item changes, and has those of all workers applied between two batches."""
+        bundles = versions.all()
+        publisher = Catalogue(self._pipeline(), project)
+        schemas = [bundle.manifest.item for bundle in bundles]
+        self.api.intake.items = ItemDoor(publisher, lambda: [bundle.items for bundle in bundles], schemas)
+        follower = Catalogue(self._pipeline(), project)
+        follower.start(lambda changes: engine.change([(one.item_id, one.facts) for one in changes]))
+        self.closing.append(follower.stop)
 
     def _load_bundles(self) -> Versions:
         models = self.directory / self.config.models.directory
@@ -142,12 +194,13 @@ class App:
         await self.runner.cleanup()
         if self.engine is not None:
             await self.engine.stop()
-        if self.reader is not None:
-            await self.reader.close()
+        for close in reversed(self.closing):
+            await close()
 
 
-def fit(repo: Path, versions: Versions) -> tuple[ReadPlan, list[str]]:
-    """What the online reader must read for the loaded versions, checked against the Feast registry.
+def fit(repo: Path, versions: Versions) -> tuple[ReadPlan, ReadPlan, list[str]]:
+    """What the online reader must read for the loaded versions, checked against the Feast registry; and all that Feast
+    offers of a user.
 
     A version that was trained on what Feast does not offer (any more) is unloaded, and the list says so. Raises
     BundleError, which says what differs, where it is one that a placement answers with.
@@ -175,7 +228,9 @@ def fit(repo: Path, versions: Versions) -> tuple[ReadPlan, list[str]]:
     if len(entities) != 1:
         raise FeaturesError(f"the models' feature services differ in project or user entity: {sorted(entities)}")
     project, join_key = entities.pop()
-    return ReadPlan(project, join_key, [View(name, tuple(one), age) for name, (one, age) in views.items()]), notices
+    read = [View(name, tuple(one), age) for name, (one, age) in views.items()]
+    every = {view.name: view for service in offered.values() for view in service.views}
+    return ReadPlan(project, join_key, read), ReadPlan(project, join_key, list(every.values())), notices
 
 
 def differences(schema: UserSchema, service: ServiceFeatures) -> list[str]:

@@ -52,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--no-evaluate", action="store_true", help="leave out the evaluation on held-out events")
     evaluate = command("evaluate", "Measure the model on held-out events beside simple baselines.")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    query = command("query", "Ask the serving log with SQL (DuckDB): what was answered, from which features, how old.")
+    query.add_argument("sql", metavar="SQL", help="one statement that reads; the log is the table `answers`")
+    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    command("ingest", "Turn events into features in a process of its own (`events.consume = false` for `serve`).")
     serve = command("serve", "Answer requests over HTTP.")
     demo = command("demo", "All of it: a shop, its features, a model, and the running service.")
     demo.add_argument("--data", type=Path, nargs="+", metavar="FILE", help="import these instead of making a shop up")
@@ -97,6 +101,10 @@ def run(arguments: argparse.Namespace) -> None:
         make_data(arguments)
     elif arguments.command in ("train", "evaluate"):
         make_model(arguments)
+    elif arguments.command == "query":
+        from service.commands.query import query
+
+        query(arguments.dir, arguments.sql, arguments.format)
     else:
         answer(arguments)
 
@@ -128,7 +136,9 @@ def make_model(arguments: argparse.Namespace) -> None:
 def answer(arguments: argparse.Namespace) -> None:
     from service.commands import running
 
-    if arguments.command == "serve":
+    if arguments.command == "ingest":
+        running.ingest(arguments.dir)
+    elif arguments.command == "serve":
         running.serve(arguments.dir, arguments.host, arguments.port)
     else:
         running.demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)

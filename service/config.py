@@ -53,11 +53,24 @@ class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The kinds of event, and how much one of each counts in training."""
+    """The kinds of event, and how much one of each counts in training; which live events are taken in and for how long
+    an id is known again; whether this process turns them into features."""
 
     weights: dict[str, Annotated[float, Meta(gt=0)]] = msgspec.field(
         default_factory=lambda: {"view": 1.0, "cart": 3.0, "purchase": 5.0}
     )
+    consume: bool = True
+    max_late_days: Annotated[float, Meta(gt=0)] = 30.0
+    max_ahead_s: Annotated[float, Meta(ge=0)] = 300.0
+    remember_hours: Annotated[float, Meta(gt=0)] = 48.0
+    max_backlog: Annotated[int, Meta(ge=1)] = 1_000_000
+
+
+class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The serving log."""
+
+    enabled: bool = True
+    keep_days: Annotated[float, Meta(gt=0)] = 14.0
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +82,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()
     events: EventsConfig = EventsConfig()
+    log: LogConfig = LogConfig()
     train: TrainConfig = TrainConfig()
 
 

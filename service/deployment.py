@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,9 +54,18 @@ class Deployment:
     def shop_id(self) -> str:
         return str(self.shop().get("id", ""))
 
+    def line(self) -> str:
+        """The shop's line: the same for an import and those that go on from it."""
+        return str(self.shop().get("line", ""))
+
     def name_shop(self, made_from: Mapping[str, object]) -> None:
-        """Records a shop just written, under an id of its own."""
-        write_record(self.data / SOURCE, {**made_from, "id": secrets.token_hex(8)})
+        """Records a shop just written, under an id of its own. An import after another of the same format goes on with
+        that one's shop; a made-up one is always another."""
+        before = self.shop()
+        goes_on = made_from["format"] != "generated" and before.get("format") == made_from["format"]
+        line = before.get("line") if goes_on else None
+        record = {**made_from, "at": time.time(), "id": secrets.token_hex(8), "line": line or secrets.token_hex(8)}
+        write_record(self.data / SOURCE, record)
 
     def is_materialized(self) -> bool:
         """Whether the features of this very shop were all loaded into the online store."""

@@ -4,8 +4,11 @@ ServiceError
  |- MalformedBody      not JSON, or JSON that two readers could read differently
  |- InvalidRequest     JSON whose fields are wrong: every bad field with its path
  |- UnsupportedMedia   a body of another type
+ |- NotAcceptable      an answer asked for in a type that there is not
  |- UnknownPlacement   a placement that endcap.toml does not have
+ |- UnknownView        a feature view that Feast does not have
  |- NotReady           started, but Redis or a bundle is missing
+ |- NotStored          events or item changes that the store did not take
  |- DeadlineExceeded   no answer in time
  |- ConfigError        endcap.toml cannot be used (never reaches a client)
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from features.errors import FeatureStoreError
 from ranking.errors import EngineError, EngineOverloaded, EngineStopped, UnknownVersion
 
 
@@ -44,11 +48,23 @@ class InvalidRequest(ServiceError):
 
 
 class UnsupportedMedia(ServiceError):
-    """A body that is not application/json."""
+    """A body of a type that the endpoint does not read."""
+
+
+class NotAcceptable(ServiceError):
+    """None of the types in `Accept` is one that the endpoint writes."""
 
 
 class UnknownPlacement(ServiceError):
     """A placement that endcap.toml does not have."""
+
+
+class UnknownView(ServiceError):
+    """A feature view that Feast does not have."""
+
+
+class NotStored(ServiceError):
+    """The store did not take what was sent; what of it is in already is said."""
 
 
 class NotReady(ServiceError):
@@ -76,9 +92,13 @@ class Look:
 LOOKS: dict[type[Exception], Look] = {
     MalformedBody: Look(400, "malformed-body", "The body is not acceptable JSON"),
     InvalidRequest: Look(422, "invalid-request", "The request has invalid fields"),
-    UnsupportedMedia: Look(415, "unsupported-media-type", "The body must be application/json"),
+    UnsupportedMedia: Look(415, "unsupported-media-type", "The body is of another type"),
+    NotAcceptable: Look(406, "not-acceptable", "The answer cannot have that type"),
     UnknownPlacement: Look(404, "unknown-placement", "There is no such placement"),
     UnknownVersion: Look(404, "unknown-version", "There is no such model version"),
+    UnknownView: Look(404, "unknown-view", "There is no such feature view"),
+    NotStored: Look(503, "not-stored", "The store did not take it; send it again", 1),
+    FeatureStoreError: Look(503, "store-unavailable", "The feature store does not answer", 1),
     NotReady: Look(503, "not-ready", "The service is not ready", 1),
     EngineOverloaded: Look(503, "overloaded", "More requests are waiting than can be answered in time", 1),
     EngineStopped: Look(503, "stopping", "The service is shutting down", 1),

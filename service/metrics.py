@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,7 +18,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from service.trace import Trace
-from service.wire import Recommendation
+from service.wire import Accepted, Recommendation
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 AGES = (1, 10, 60, 300, 900, 3600, 4 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400, 365 * 86400)
@@ -75,6 +76,21 @@ class Histogram:
         return family
 
 
+class EventCounts(Protocol):
+    """What became of events, as their consumer counts it."""
+
+    consumed: int
+    unusable: int
+
+
+class LogCounts(Protocol):
+    """What became of answers in the serving log."""
+
+    written: int
+    dropped: int
+    failed: int
+
+
 class Metrics:
     """One registry a process, so that two services in one test do not share figures. Told on the event loop only."""
 
@@ -97,7 +113,10 @@ class Metrics:
         self.batch = Histogram(
             "endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", [], BATCHES
         )
+        self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
         self.waiting: Callable[[], int] = int
+        self.consumer: EventCounts | None = None
+        self.log: LogCounts | None = None
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -121,12 +140,31 @@ class Metrics:
         self.items.values.update([(item.source,) for item in answer.items])
         self.answers.values[answer.model.name, answer.model.version] += 1
 
+    def events_taken(self, taken: Accepted) -> None:
+        for outcome, count in (
+            ("accepted", taken.accepted),
+            ("duplicate", taken.duplicates),
+            ("rejected", taken.rejected_count),
+        ):
+            self.events.values[outcome,] += count
+
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client asks of a collector."""
         for one in (self.requests, self.seconds, self.stage_seconds, self.degraded, self.views, self.age, self.items,
                     self.answers, self.batch):  # fmt: skip
             yield one.family()
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
+        yield self.events.family()
+        if self.consumer is not None:
+            family = CounterMetricFamily("endcap_events_consumed", "Events taken off the stream.", labels=["outcome"])
+            family.add_metric(["in_features"], self.consumer.consumed)
+            family.add_metric(["unusable"], self.consumer.unusable)
+            yield family
+        if self.log is not None:
+            family = CounterMetricFamily("endcap_log_answers", "Answers by their fate in the log.", labels=["outcome"])
+            for outcome in ("written", "dropped", "failed"):
+                family.add_metric([outcome], getattr(self.log, outcome))
+            yield family
 
     def text(self) -> tuple[bytes, str]:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

@@ -3,6 +3,7 @@
 It sees protocols only: no network, no store, no tensor library. What a storefront must never do is wait or break, so
 whatever is missing is done without and named in `degraded`:
 
+    context    the events up to the header `Endcap-After` are not in the features yet; those that were there were used
     features   the store did not answer in its time, or held something unreadable; defaults were used
     user       the user is not known and the session is empty; popular items
     item       the item in view is not in the catalogue; popular items
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,6 +27,7 @@ from features.user import UserFeatures
 from ranking.batch import Allowed, Answer, Engine, Query
 from ranking.items import ItemTable
 from ranking.schema import UserSchema
+from service.answered import Answered
 from service.context import override
 from service.errors import DeadlineExceeded, FieldError, InvalidRequest
 from service.placements import Placement, PlacementFilters, Placements
@@ -50,6 +53,10 @@ class FeatureReader(Protocol):
     async def read(self, user_id: str) -> UserFeatures: ...
 
     def nothing(self) -> UserFeatures: ...
+
+
+class AppliedEvents(Protocol):
+    async def wait(self, token: str, timeout_s: float) -> bool: ...
 
 
 class LoadedModel(Protocol):
@@ -84,22 +91,28 @@ class Recommender:
         engine: Engine,
         models: ModelVersions,
         placements: Placements,
+        applied: AppliedEvents,
         *,
         timeout_s: float,
         feature_timeout_s: float,
+        record: Callable[[Answered], None] = lambda answered: None,
     ) -> None:
         self.features, self.engine, self.models, self.placements = features, engine, models, placements
-        self.timeout_s, self.feature_timeout_s = timeout_s, feature_timeout_s
+        self.applied = applied
+        self.timeout_s, self.feature_timeout_s, self.record = timeout_s, feature_timeout_s, record
 
-    async def recommend(self, request: RecommendRequest, trace: Trace) -> Recommendation:
-        """Raises UnknownPlacement, UnknownVersion, InvalidRequest, DeadlineExceeded or an EngineError."""
+    async def recommend(self, request: RecommendRequest, trace: Trace, after: str | None = None) -> Recommendation:
+        """`after` is the token of events that the features must hold.
+
+        Raises UnknownPlacement, UnknownVersion, InvalidRequest, DeadlineExceeded or an EngineError.
+        """
         placement = self.placements.get(request.placement)
         model = self.models.resolve(placement.model, request.model_version)
         if placement.needs_item and request.item_id is None:
             raise InvalidRequest(FieldError("item_id", f"placement {request.placement!r} needs the item in view"))
         values = override(request.context, model.schema)
         async with deadline(self.timeout_s, trace):
-            context = await self.context(request, trace)
+            context = await self.context(request, trace, after)
             query = self.query(request, placement, model, context, values)
             answer = await self.submit(model, query, trace)
         with trace("rules"):
@@ -107,16 +120,16 @@ class Recommender:
             shown = cap_categories(model.items.category[ranked.rows], placement.rules.category_cap, request.count)
             if len(shown) < request.count:
                 context.degraded.append("count")
-        return self.answer(model, context, query, answer, shown.tolist(), request.explain, trace)
+        return self.answer(request, model, context, query, answer, shown.tolist(), trace)
 
-    async def rank(self, request: RankRequest, trace: Trace) -> Recommendation:
+    async def rank(self, request: RankRequest, trace: Trace, after: str | None = None) -> Recommendation:
         """The caller's own items in order of score. Raises as `recommend` does."""
         placement = self.placements.get(request.placement)
         model = self.models.resolve(placement.model, request.model_version)
         values = override(request.context, model.schema)
         item_ids = list(dict.fromkeys(request.item_ids))
         async with deadline(self.timeout_s, trace):
-            context = await self.context(request, trace)
+            context = await self.context(request, trace, after)
             query = Query(
                 features={**context.user.values, **values},
                 sources={"request": len(item_ids)},
@@ -127,21 +140,31 @@ class Recommender:
             answer = await self.submit(model, query, trace)
         missing = [one for one in item_ids if one not in model.items.row_of]
         places = range(len(answer.ranked.rows))
-        return self.answer(model, context, query, answer, places, request.explain, trace, missing)
+        return self.answer(request, model, context, query, answer, places, trace, missing)
 
-    async def context(self, request: RecommendRequest | RankRequest, trace: Trace) -> Context:
+    async def context(self, request: RecommendRequest | RankRequest, trace: Trace, after: str | None) -> Context:
         """The shopper's features, or nothing and `degraded` when the store does not answer in its time."""
         session = request.session.item_ids if request.session else []
         if request.user_id is None:
             return Context(self.features.nothing(), session)
+        degraded = [] if after is None or await self.is_applied(after, trace) else ["context"]
         with trace("features"):
             try:
                 async with asyncio.timeout(self.feature_timeout_s):
                     user = await self.features.read(request.user_id)
             except (FeatureStoreError, TimeoutError):
-                return Context(self.features.nothing(), session, ["features"])
-        unreadable = any(view.status == "unreadable" for view in user.views.values())
-        return Context(user, session, ["features"] if unreadable else [])
+                return Context(self.features.nothing(), session, [*degraded, "features"])
+        if any(view.status == "unreadable" for view in user.views.values()):
+            degraded.append("features")
+        return Context(user, session, degraded)
+
+    async def is_applied(self, token: str, trace: Trace) -> bool:
+        """Whether the events up to the token are in the features, waiting for it as long as for the features."""
+        with trace("context"):
+            try:
+                return await self.applied.wait(token, self.feature_timeout_s)
+            except ValueError as error:
+                raise InvalidRequest(FieldError("Endcap-After", str(error))) from error
 
     def query(
         self,
@@ -189,36 +212,46 @@ class Recommender:
 
     def answer(
         self,
+        request: RecommendRequest | RankRequest,
         model: LoadedModel,
         context: Context,
         query: Query,
         answer: Answer,
         places: Sequence[int],
-        explain: bool,
         trace: Trace,
         missing: list[str] | None = None,
     ) -> Recommendation:
-        """The answer as it goes out."""
+        """The answer as it goes out, and its record for the serving log."""
         items, ranked, names = model.items, answer.ranked, list(query.sources)
         rows, scores, source = ranked.rows.tolist(), ranked.scores.tolist(), ranked.source.tolist()
+        its_id, explain = secrets.token_hex(16), request.explain
+        shown = [
+            Item(
+                items.ids[rows[place]],
+                scores[place],
+                names[source[place]] if rows[place] < items.learned else "cold_start",
+                explanation(items, rows[place], float(ranked.retrieval[place])) if explain else UNSET,
+            )
+            for place in places
+        ]
+        took_ms = round(trace.elapsed() * 1e3, 3)
+        self.record(
+            Answered(
+                its_id, time.time(), "recommend" if missing is None else "rank", request, model.name, model.version,
+                query.features, context.user.views, shown, query.sources, context.degraded, dict(trace.stages),
+                took_ms, trace.batch_size,
+            )
+        )  # fmt: skip
         return Recommendation(
-            recommendation_id=secrets.token_hex(16),
+            recommendation_id=its_id,
             model=Model(model.name, model.version),
-            items=[
-                Item(
-                    items.ids[rows[place]],
-                    scores[place],
-                    names[source[place]],
-                    explanation(items, rows[place], float(ranked.retrieval[place])) if explain else UNSET,
-                )
-                for place in places
-            ],
+            items=shown,
             degraded=context.degraded,
             features={
                 name: ViewFreshness(view.status, None if view.age_s is None else round(view.age_s, 3))
                 for name, view in context.user.views.items()
             },
-            took_ms=round(trace.elapsed() * 1e3, 3),
+            took_ms=took_ms,
             missing_item_ids=UNSET if missing is None else missing,
             inputs=dict(query.features) if explain else UNSET,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -131,3 +132,94 @@ class Problem(Struct, frozen=True, omit_defaults=True):
     status: int
     detail: str = ""
     errors: list[BadField] = []
+
+
+class EventRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a shopper did. `event_id` makes it count once, however often it is sent."""
+
+    event_id: Id
+    user_id: Id
+    item_id: Id
+    type: Annotated[str, Meta(max_length=64, description="One of the kinds in `events.weights` of endcap.toml.")]
+    timestamp: Annotated[
+        str | int | float | None,
+        Meta(description="RFC 3339 with an offset, or seconds since the epoch. Left out: now."),
+    ] = None
+    session_id: Id | None = None
+    value: Annotated[float, Meta(ge=0, le=1e12, description="What a purchase paid, all units together.")] | None = None
+
+
+class EventsRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Events of any shoppers, in any order."""
+
+    events: Annotated[list[EventRow], Meta(max_length=1000)]
+
+
+class Rejected(Struct, frozen=True):
+    """A row that was not taken in, by its place in the request (from 0), and why."""
+
+    index: int
+    message: str
+
+
+class Accepted(Struct, frozen=True):
+    """`accepted` rows are durable in the stream. `duplicates` had been accepted before. `rejected` lists the first
+    1,000 rows that were refused, `rejected_count` counts all. `token`, sent as the header `Endcap-After`, makes an
+    answer wait for these events; it is null where no row was right."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejected]
+    rejected_count: int
+    token: str | None
+
+
+class ItemRow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is new about an item; what is left out stays. A new item needs a title and a category."""
+
+    item_id: Id
+    title: Annotated[str, Meta(min_length=1, max_length=1000)] | UnsetType = UNSET
+    category: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    price: Annotated[float, Meta(ge=0, le=1000000000000.0)] | UnsetType | None = UNSET
+    in_stock: bool | UnsetType = UNSET
+    removed: (
+        Annotated[bool, Meta(description="True takes it out of the catalogue, false brings it back.")] | UnsetType
+    ) = UNSET
+    attributes: Annotated[
+        dict[Annotated[str, Meta(max_length=256)], Annotated[str, Meta(max_length=256)] | float | None],
+        Meta(max_length=64, description="Other columns of the catalogue that the model reads."),
+    ] = {}
+
+
+class ItemsRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Item changes; of two about one item the later one stands."""
+
+    items: Annotated[list[ItemRow], Meta(max_length=1000)]
+
+
+class ItemsAccepted(Struct, frozen=True):
+    """`accepted` changes are on their way to every worker. `rejected` lists the first 1,000 rows that were refused."""
+
+    accepted: int
+    rejected: list[Rejected]
+    rejected_count: int
+
+
+class StoredView(Struct, frozen=True):
+    """What the store holds of one view: its features' values, the time from which they were true, their age now, and
+    whether an answer would use them."""
+
+    view: str
+    status: Literal["present", "missing", "outside_max_age", "unreadable", "not_read"]
+    age_s: float | None
+    event_time: datetime | None
+    max_age_s: float | None
+    features: dict[str, Any]
+
+
+class StoredFeatures(Struct, frozen=True):
+    """A user's features as the service sees them at `at`."""
+
+    user_id: str
+    at: datetime
+    views: list[StoredView]

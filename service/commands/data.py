@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from features.catalogue import Catalogue
 from features.errors import InputError
 from features.generate import generate_shop
 from features.history import write_history
 from features.importers.generic import import_generic
 from features.importers.online_retail import import_online_retail
-from features.progress import Report
+from features.pipeline import Pipeline
+from features.progress import Progress, Report
+from features.seed import Seed
 from features.shop import Shop, read_shop, write_shop
-from features.store import apply, clear, init_repo
+from features.store import apply, connection, init_repo, make_room, project_of
 from features.store import materialize as feast_materialize
 from service.config import FILE
 from service.console import console, step
@@ -93,7 +97,21 @@ def materialize(directory: Path) -> None:
         with step("Registering with Feast"):
             apply(here.repo)
         with step("Materializing into the online store") as running:
-            if here.config.features.embedded_valkey:
-                clear(here.repo)  # its only project is ours: what it holds of an earlier shop or run is stale
+            # An embedded Valkey holds nobody else's entities: those of another shop are stale.
+            make_room(here.repo, here.line(), entities=here.config.features.embedded_valkey)
             running.report = feast_materialize(here.repo, None, running)
+        with step("Handing the histories to the consumer of live events") as running:
+            running.report = asyncio.run(hand_over(here, shop, running))
     here.mark_materialized()
+
+
+async def hand_over(here: Deployment, shop: Shop, progress: Progress) -> Report:
+    """Writes what live events are added to, and the batch's word on items that changed before it."""
+    pipeline, project = Pipeline(**connection(here.repo)), project_of(here.repo)
+    try:
+        report = await Seed(pipeline, project, shop.events, shop.items, shop.users).run(progress)
+        imported_at = float(here.shop().get("at", 0.0))
+        report.wrote["item changes outdated"] = await Catalogue(pipeline, project).reconcile(shop.items, imported_at)
+        return report
+    finally:
+        await pipeline.close()

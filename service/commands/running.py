@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 import orjson
 import uvloop
 
-from features.store import connection
+from features.consumer import Consumer
+from features.pipeline import Pipeline
+from features.store import connection, project_of
 from ranking.bundle import read_manifest, versions
 from service import app
 from service.commands import data, models
@@ -33,6 +36,26 @@ def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> Non
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
     uvloop.run(app.serve(here.directory, here.config, host, port, ready))
+
+
+def ingest(directory: Path) -> None:
+    """Turns events into features until a signal; several such processes share the work."""
+    here = Deployment.at(directory)
+    with here.online_store():
+        project = project_of(here.repo)
+        consumer = Consumer(Pipeline(**connection(here.repo)), project)
+        console.print(f"Turning the events of {project} into features. Ctrl-C ends it.", markup=False)
+        uvloop.run(until_signal(consumer))
+        console.print(f"{consumer.consumed:,} events are in the features, {consumer.unusable:,} could not be used")
+
+
+async def until_signal(consumer: Consumer) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    consumer.start()
+    await stop.wait()
+    await consumer.stop()
 
 
 def announce(here: Deployment, host: str | None, running: app.App, port: int) -> str:
@@ -73,7 +96,9 @@ def bring_in(here: Deployment, files: list[Path] | None, form: str) -> None:
         else:
             data.generate(here.directory, seed=7, items=10_000, users=5_000, events=300_000, days=60)
         return
-    if files and {name: made_from[name] for name in made_from if name != "id"} != data.source(form, files):
+    if files and {name: made_from[name] for name in made_from if name not in ("at", "id", "line")} != data.source(
+        form, files
+    ):
         raise ConfigError(f"{here.directory} holds another shop ({made_from['format']}); choose another directory")
     console.print(f"Reusing the shop in {here.data}")
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import orjson
 from aiohttp import web
 
-from service.errors import DeadlineExceeded, Look, MalformedBody, NotReady, UnsupportedMedia, look
+from service.errors import Look, NotReady, look
+from service.http.console_page import ConsoleApi
+from service.http.insight import InsightApi
+from service.http.intake import IntakeApi
+from service.http.intake import Observer as IntakeObserver
 from service.http.openapi import openapi
+from service.http.respond import body, json_response, problem
 from service.http.strict import StrictDecoder
 from service.recommend import Recommender
 from service.trace import Trace
-from service.wire import BadField, Problem, RankRequest, Recommendation, RecommendRequest
+from service.wire import RankRequest, Recommendation, RecommendRequest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TRACE = web.RequestKey("trace", Trace)
 PLACEMENT = web.RequestKey("placement", str)
-
-BODY_TIMEOUT_S = 5.0
-"""aiohttp's timeouts do not cover a body that stalls; this does."""
+AFTER = "Endcap-After"
 
 
-class Observer(Protocol):
+class Observer(IntakeObserver, Protocol):
     """Told of every request when it ends, however it ends."""
 
     def answered(self, endpoint: str, placement: str, status: int, seconds: float) -> None: ...
@@ -46,6 +48,7 @@ class Api:
     ) -> None:
         self.observer, self.ready, self.metrics_text = observer, ready, metrics
         self.recommender: Recommender | None = None
+        self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
         self.recommend_decoder = StrictDecoder(RecommendRequest)
         self.rank_decoder = StrictDecoder(RankRequest)
         self.describe(["i00001", "i00002", "i00003"])
@@ -55,6 +58,9 @@ class Api:
         app = web.Application(client_max_size=max_body_bytes, middlewares=[self.errors])
         app.router.add_post("/v1/recommendations", self.recommend)
         app.router.add_post("/v1/rank", self.rank)
+        self.intake.add_to(app)
+        self.insight.add_to(app)
+        self.console.add_to(app)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/metrics", self.metrics)
@@ -76,7 +82,7 @@ class Api:
         trace = request[TRACE]
         with trace("decode"):
             wanted: RecommendRequest = self.recommend_decoder.decode(await body(request))
-        answer = await self.answering().recommend(wanted, trace)
+        answer = await self.answering().recommend(wanted, trace, request.headers.get(AFTER))
         request[PLACEMENT] = wanted.placement  # a metric's label only once it is known to be one of ours
         return self.respond(answer, trace)
 
@@ -84,7 +90,7 @@ class Api:
         trace = request[TRACE]
         with trace("decode"):
             wanted: RankRequest = self.rank_decoder.decode(await body(request))
-        answer = await self.answering().rank(wanted, trace)
+        answer = await self.answering().rank(wanted, trace, request.headers.get(AFTER))
         request[PLACEMENT] = wanted.placement
         return self.respond(answer, trace)
 
@@ -142,44 +148,3 @@ class Api:
             endpoint = request.match_info.route.resource
             name = endpoint.canonical if endpoint is not None else "unknown"
             self.observer.answered(name, request.get(PLACEMENT, ""), status, trace.elapsed())
-
-
-async def body(request: web.Request) -> bytes:
-    """The request's body. Raises UnsupportedMedia, MalformedBody (empty) or DeadlineExceeded (stalled)."""
-    if request.content_type != "application/json":
-        raise UnsupportedMedia(f"Content-Type is {request.headers.get('Content-Type', 'missing')!r}")
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            data = await request.read()
-    except web.RequestPayloadError as error:
-        raise MalformedBody(f"the body cannot be read: {' '.join(str(error).split())[:200]}") from error
-    except TimeoutError as error:
-        raise DeadlineExceeded(f"the body did not arrive in {BODY_TIMEOUT_S:g} s") from error
-    if not data:
-        raise MalformedBody("the body is empty")
-    return data
-
-
-def problem(
-    found: Look, detail: str, trace: Trace, errors: Any = (), allow: web.HTTPException | None = None
-) -> web.Response:
-    """RFC 9457 problem details, with Retry-After where waiting helps."""
-    content = Problem(
-        type=f"urn:endcap:problem:{found.slug}",
-        title=found.title,
-        status=found.status,
-        detail=detail,
-        errors=[BadField(error.path, error.message) for error in errors],
-    )
-    headers = {"Server-Timing": trace.server_timing()}
-    if found.retry_after_s is not None:
-        headers["Retry-After"] = str(found.retry_after_s)
-    if allow is not None and "Allow" in allow.headers:
-        headers["Allow"] = allow.headers["Allow"]
-    return web.Response(
-        body=msgspec.json.encode(content), status=found.status, content_type="application/problem+json", headers=headers
-    )
-
-
-def json_response(content: Any) -> web.Response:
-    return web.Response(body=orjson.dumps(content), content_type="application/json")

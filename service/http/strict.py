@@ -33,6 +33,37 @@ def refuse_constant(name: str) -> Any:
 LOOSE = json.JSONDecoder(object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
 
 
+def sole_field(body: bytes, name: str) -> bytes:
+    """The value, as it stands, of an object's only field. Raises MalformedBody or InvalidRequest."""
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(FieldError("", str(error))) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody(reason(error)) from error
+    unknown = [FieldError(one[:100], f"Unknown field; known: {name}") for one in fields if one != name]
+    if unknown or name not in fields:
+        raise InvalidRequest(*(unknown[:MOST_ERRORS] or [FieldError(name, "Missing")]))
+    value = bytes(fields[name])
+    try:  # msgspec takes the last of two keys that are the same
+        before, _, after = body.rpartition(value)
+        LOOSE.decode((before + b"0" + after).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise MalformedBody(reason(error)) from error
+    return value
+
+
+def rows_of(body: bytes, name: str, most: int, more: str = "") -> list[bytes]:
+    """The rows of a body `{name: [...]}`, as they stand. Raises MalformedBody or InvalidRequest."""
+    try:
+        rows = msgspec.json.decode(sole_field(body, name), type=list[msgspec.Raw])
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(FieldError(name, str(error))) from error
+    if len(rows) > most:
+        raise InvalidRequest(FieldError(name, f"Expected at most {most:,} rows, got {len(rows):,}{more}"))
+    return [bytes(row) for row in rows]
+
+
 class StrictDecoder:
     """Decodes a body into one request type. Raises MalformedBody or InvalidRequest; never anything else."""
 

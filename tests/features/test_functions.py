@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.functions import DAY, HOUR, PURCHASED, RECENT, WINDOWS, activity, item_popularity, profile, recent
+from features.functions import (
+    DAY,
+    HOUR,
+    PURCHASED,
+    RECENT,
+    WINDOWS,
+    activity,
+    activity_now,
+    item_popularity,
+    kind_codes,
+    profile,
+    recent,
+    recent_now,
+)
 
 times = st.lists(st.integers(0, 40 * 24), min_size=1, max_size=40).map(
     lambda hours: np.sort(np.array(hours, np.int64)) * HOUR
@@ -24,13 +37,32 @@ def test_counters_count_the_events_in_the_window_its_end_included(stamps: Any, s
     kinds = rng.choice(["view", "cart", "purchase", "wish"], len(stamps))
     spend = np.where(kinds == "purchase", rng.random(len(stamps)), 0.0)
     at = np.unique(np.concatenate([stamps, stamps + HOUR, stamps + 7 * DAY - 1]))
-    found = activity(stamps, kinds, spend, at)
+    found = activity(stamps, kind_codes(kinds), spend, at)
     for name, kind in (("views", "view"), ("carts", "cart"), ("purchases", "purchase")):
         for window, size in WINDOWS.items():
             expected = [sum(k == kind and t - size < s <= t for s, k in zip(stamps, kinds, strict=True)) for t in at]
             assert found[f"{name}_{window}"].tolist() == expected
     paid = [sum(p for s, p in zip(stamps, spend, strict=True) if t - 30 * DAY < s <= t) for t in at]
     np.testing.assert_allclose(found["spend_30d"], paid, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(times, st.integers(0, 2**31), st.integers(1, 60))
+def test_at_one_instant_the_features_are_those_of_training(stamps: Any, seed: int, items: int) -> None:
+    """No training-serving skew: what the consumer computes is what the history's replay does, at every event."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice(["view", "cart", "purchase", "wish"], len(stamps))
+    spend = np.where(kinds == "purchase", np.round(rng.random(len(stamps)) * 99, 2), 0.0)
+    touched = rng.integers(0, items, len(stamps)).tolist()
+    at = np.unique(stamps)
+    counted = activity(stamps, kind_codes(kinds), spend, at)
+    seen, bought = recent(stamps, touched, kinds == "purchase", at)
+    for place, when in enumerate(at.tolist()):
+        end = int(np.searchsorted(stamps, when, "right"))
+        now = activity_now(stamps.tolist(), kinds.tolist(), spend.tolist(), when)
+        assert np.float32(now.pop("spend_30d")) == pytest.approx(counted["spend_30d"][place], rel=1e-6)
+        assert now == {name: values[place] for name, values in counted.items() if name != "spend_30d"}
+        assert recent_now(touched[:end], (kinds[:end] == "purchase").tolist()) == (seen[place], bought[place])
 
 
 def test_recent_is_distinct_newest_last_and_bounded() -> None:
@@ -53,7 +85,7 @@ def test_features_at_a_time_do_not_depend_on_later_events() -> None:
     kinds = np.array(["view", "purchase"] * 25)
     spend = np.where(kinds == "purchase", 3.0, 0.0)
     at = stamps[:20]
-    short, long = (activity(stamps[:n], kinds[:n], spend[:n], at) for n in (20, 50))
+    short, long = (activity(stamps[:n], kind_codes(kinds[:n]), spend[:n], at) for n in (20, 50))
     for name in short:
         np.testing.assert_array_equal(short[name], long[name])
     prices, categories, orders = np.arange(50.0), [f"c{i % 3}" for i in range(50)], [f"o{i}" for i in range(50)]

@@ -11,14 +11,14 @@ import aiohttp
 import msgspec
 import pytest
 
-from features.history import write_history
 from features.registry import service_features
 from features.shop import write_shop
-from features.store import apply, materialize, open_store
+from features.store import open_store
 from ranking.train.save import save
 from service.app import App
-from service.commands.data import init
+from service.commands.data import init, materialize
 from service.config import read_config
+from service.deployment import Deployment
 from tests.conftest import Server
 from tests.features.shops import shop
 from tests.ranking.factory import make_trained
@@ -45,9 +45,8 @@ def deployment(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Path
     init(directory, "deployment", valkey.address)
     one = shop(items=ITEMS, start=datetime.now(UTC).replace(microsecond=0) - timedelta(days=40))
     write_shop(one, directory / "data")
-    write_history(one.events, one.items, one.users, directory / "data" / "features")
-    apply(directory / "feature_repo")
-    materialize(directory / "feature_repo")
+    Deployment.at(directory).name_shop({"format": "test"})
+    materialize(directory)
     for seed in (0, 1):
         save_untrained(directory / "models", seed)
     assert service_features(open_store(directory / "feature_repo"), "default", "user").views
@@ -66,7 +65,7 @@ class Client:
         async with self.session.post(self.url + path, **content, **options) as response:
             text = await response.text()
             assert response.status == status or (status is None and 400 <= response.status < 500), text
-            kind = "application/json" if status == 200 else "application/problem+json"
+            kind = "application/json" if status in (200, 202) else "application/problem+json"
             assert response.content_type == kind, text
             found: dict[str, Any] = msgspec.json.decode(text)
             self.headers = response.headers

@@ -1,0 +1,311 @@
+"""Events become features: out of the stream, into Feast's layout, exactly once. Reads top to bottom.
+
+A batch of entries is taken for the consumer group. Item popularity first: adding an event twice adds it once, so a
+crash after it costs nothing. Then each user on their own: history and events are put together, the features are
+computed by the functions that training uses, and one script writes history and features and takes the entries off the
+stream. Another consumer that wrote the same user in between makes the script refuse, and the user is read again. What a
+dead consumer had taken is claimed by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from features.errors import FeatureStoreError
+from features.events import Event, decode_event
+from features.functions import WINDOWS
+from features.keys import GROUP, Keys
+from features.layout import (
+    decode_timestamp,
+    decode_value,
+    encode_float32,
+    encode_int64,
+    encode_strings,
+    encode_timestamp,
+    feature_field,
+    key_maker,
+    timestamp_field,
+)
+from features.pipeline import Pipeline, encode
+from features.scripts import APPLY, POPULARITY
+from features.userstate import UserState
+
+log = logging.getLogger(__name__)
+
+Entry = tuple[bytes, Event]
+"""A stream id and the event that stands there."""
+
+BATCH = 256
+TURN = 4
+"""Users computed before the event loop may do something else: less than a millisecond."""
+ITEMS = 32
+"""Items in one script call."""
+HOT = 10_000
+"""Users who are remembered from one batch to the next; whom another wrote meanwhile, the script refuses."""
+TRIES = 20
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+ACTIVITY, RECENT, STATS = "user_activity", "user_recent", "item_stats"
+STAMPS = (timestamp_field(ACTIVITY), timestamp_field(RECENT))
+ITEM_PRICE = feature_field(STATS, "price")
+POPULARITY_FIELDS: list[bytes] = [
+    part
+    for name, which, window in (
+        *((f"events_{window}", b"0", window) for window in ("24h", "7d", "30d")),
+        *((f"purchases_{window}", b"1", window) for window in ("7d", "30d")),
+    )
+    for part in (feature_field(STATS, name), which, b"%d" % WINDOWS[window])
+]
+
+
+@dataclass(slots=True)
+class User:
+    """A user as last read or written: their history, and of the two views in the store the event times and, where we
+    wrote them, the values."""
+
+    state: UserState
+    stamps: list[bytes | None]
+    values: dict[bytes, bytes] = field(default_factory=dict)
+
+
+class Consumer:
+    """One member of the group. Several may run, in any number of processes.
+
+    `pipeline` must be its own: it blocks on it. `claim_after_s`: how long an entry may lie with another consumer before
+    that one counts as dead.
+    """
+
+    def __init__(self, pipeline: Pipeline, project: str, *, claim_after_s: float = 5.0, block_s: float = 0.5) -> None:
+        self.pipeline, self.keys = pipeline, Keys(project)
+        self.user_key, self.item_key = key_maker(project, "user_id"), key_maker(project, "item_id")
+        self.name = secrets.token_hex(8).encode()
+        self.claim_after_s, self.block_s = claim_after_s, block_s
+        self.consumed = self.unusable = 0
+        self.lag_s = 0.0  # from acceptance of the last batch's oldest event to its features
+        self.hot: dict[str, User] = {}
+        self.task: asyncio.Task[None] | None = None
+        self.stopping = False
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.run())
+
+    async def stop(self) -> None:
+        """Ends after what is in hand; what takes longer than `block_s` and a second is for the next consumer."""
+        self.stopping = True
+        if self.task is not None:
+            await asyncio.wait({self.task}, timeout=self.block_s + 1.0)
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        await self.pipeline.close()
+
+    async def run(self) -> None:
+        """Consumes until it is stopped. A store that is gone is waited for."""
+        failures, ready, claimed_at = 0, False, 0.0
+        loop = asyncio.get_running_loop()
+        while not self.stopping:
+            try:
+                if not ready:
+                    await self.join()
+                    ready = True
+                entries: list[Entry] = []
+                if loop.time() - claimed_at >= self.claim_after_s / 2:
+                    entries, claimed_at = await self.claim(), loop.time()
+                await self.consume(entries or await self.take())
+                failures = 0
+            except Exception as error:
+                ready = False  # a store that lost its data has no group either
+                if not isinstance(error, FeatureStoreError):
+                    log.exception("events wait")  # a mistake of ours: it must be seen, and end nothing
+                elif failures == 0:
+                    log.warning("events wait: %s", error)
+                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                failures += 1
+
+    async def join(self) -> None:
+        """Makes the stream and the group where there are none."""
+        try:
+            await self.pipeline.execute(
+                encode(b"XGROUP", b"CREATE", self.keys.events, GROUP.encode(), b"0", b"MKSTREAM")
+            )
+        except FeatureStoreError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def take(self) -> list[Entry]:
+        """The next entries that nobody has, waiting `block_s` for one."""
+        command = encode(
+            b"XREADGROUP", b"GROUP", GROUP.encode(), self.name, b"COUNT", b"%d" % BATCH,
+            b"BLOCK", b"%d" % int(self.block_s * 1e3), b"STREAMS", self.keys.events, b">",
+        )  # fmt: skip
+        reply = await self.pipeline.execute(command, retry=False)
+        return await self.usable(reply[0][1] if reply else [])
+
+    async def claim(self) -> list[Entry]:
+        """Entries that a consumer took and did not finish: another's that died, or our own that failed."""
+        command = encode(
+            b"XAUTOCLAIM", self.keys.events, GROUP.encode(), self.name, b"%d" % int(self.claim_after_s * 1e3), b"0-0",
+            b"COUNT", b"%d" % BATCH,
+        )  # fmt: skip
+        return await self.usable((await self.pipeline.execute(command, retry=False))[1])
+
+    async def usable(self, raw: Sequence[Any]) -> list[Entry]:
+        """Decodes; what is no event goes to the stream of the dead, where a person can look at it."""
+        entries = []
+        for entry_id, fields in raw:
+            try:
+                entries.append((entry_id, decode_event(fields[1])))
+            except (ValueError, TypeError, IndexError) as error:
+                await self.bury(entry_id, fields, error)
+        return entries
+
+    async def bury(self, entry_id: bytes, fields: Sequence[bytes] | None, error: Exception) -> None:
+        self.unusable += 1
+        log.error("entry %s of the event stream cannot be used: %s", entry_id.decode(), error)
+        said = str(error).encode()
+        await self.pipeline.execute(encode(b"XADD", self.keys.dead, b"*", b"why", said, *(fields or ())))
+        await self.pipeline.execute(encode(b"XACK", self.keys.events, GROUP.encode(), entry_id))
+        await self.pipeline.execute(encode(b"XDEL", self.keys.events, entry_id))
+
+    async def consume(self, entries: Sequence[Entry]) -> None:
+        """Features of everyone whom these entries are about."""
+        if not entries:
+            return
+        began = time.time()
+        await self.popularity([event for _, event in entries])
+        prices = await self.prices(entries)
+        by_user: defaultdict[str, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            by_user[entry[1].user_id].append(entry)
+        users = await self.known(list(by_user))
+        writes: list[asyncio.Future[int]] = []
+        for number, (user_id, user) in enumerate(users.items()):
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
+            writes.append(self.pipeline.execute(self.write(user_id, user, by_user[user_id], prices)))
+        for (user_id, user), written in zip(users.items(), await asyncio.gather(*writes), strict=True):
+            if written:
+                self.remember(user_id, user)
+            else:
+                await self.again(user_id, by_user[user_id], prices)
+        self.consumed += len(entries)
+        self.lag_s = max(0.0, time.time() - min(began, min(int(one.partition(b"-")[0]) for one, _ in entries) / 1e3))
+
+    async def prices(self, entries: Sequence[Entry]) -> dict[str, float]:
+        """The price of each item bought by an event that does not say what was paid, as Feast's store has it."""
+        items = list(dict.fromkeys(one.item_id for _, one in entries if one.kind == "purchase" and one.value is None))
+        replies = await asyncio.gather(
+            *(self.pipeline.execute(encode(b"HGET", self.item_key(item), ITEM_PRICE)) for item in items)
+        )
+        return {item: float(decode_value(raw) or 0.0) for item, raw in zip(items, replies, strict=True) if raw}
+
+    async def known(self, user_ids: Sequence[str]) -> dict[str, User]:
+        """The users as they were last written: by us, else as the store has them."""
+        cold = [one for one in user_ids if one not in self.hot]
+        commands = [
+            command
+            for one in cold
+            for command in (encode(b"GET", self.keys.user(one)), encode(b"HMGET", self.user_key(one), *STAMPS))
+        ]
+        replies = await asyncio.gather(*(self.pipeline.execute(command) for command in commands))
+        found = {
+            one: User(self.state(one, raw), there)
+            for one, raw, there in zip(cold, replies[::2], replies[1::2], strict=True)
+        }
+        # Out of the memory until the write is known to have succeeded.
+        return {one: found[one] if one in found else self.hot.pop(one) for one in user_ids}
+
+    def state(self, user_id: str, raw: bytes | None) -> UserState:
+        """A user's history. One that cannot be read starts anew: what it held is lost already, what comes is not."""
+        try:
+            return UserState.decode(raw)
+        except ValueError as error:
+            log.error("user %r: %s; their history starts anew", user_id, error)
+            assert raw is not None
+            return UserState.anew(raw)
+
+    def remember(self, user_id: str, user: User) -> None:
+        self.hot[user_id] = user
+        if len(self.hot) > HOT:
+            del self.hot[next(iter(self.hot))]
+
+    def write(self, user_id: str, user: User, entries: Sequence[Entry], prices: Mapping[str, float]) -> bytes:
+        """The command that puts these entries into the user's history and features, and takes them off the stream."""
+        state, before = user.state, list(user.stamps)
+        guard, new, fields = state.guard(), b"", list[bytes]()
+        if state.add((event, paid(event, prices)) for _, event in entries):
+            new, stamp = state.encode(), encode_timestamp(state.newest)
+            for place, view in enumerate((ACTIVITY, RECENT)):
+                older = before[place]
+                if is_older(older, state.newest):
+                    for name, value in features(view, state).items():
+                        if user.values.get(name) != value:
+                            user.values[name] = value
+                            fields += (name, value)
+                    fields += (STAMPS[place], stamp)
+                    user.stamps[place] = stamp
+        guards = [part for stamp, older in zip(STAMPS, before, strict=True) for part in (stamp, older or b"")]
+        ids = [entry_id for entry_id, _ in entries]
+        return encode(
+            b"EVAL", APPLY, b"3", self.keys.user(user_id), self.user_key(user_id), self.keys.events, guard, new,
+            GROUP.encode(), b"%d" % len(STAMPS), *guards, b"%d" % len(ids), *ids, *fields,
+        )  # fmt: skip
+
+    async def again(self, user_id: str, entries: Sequence[Entry], prices: Mapping[str, float]) -> None:
+        """One user whom another consumer, or a materialization, wrote since we read them."""
+        for _ in range(TRIES):
+            user = (await self.known([user_id]))[user_id]
+            if await self.pipeline.execute(self.write(user_id, user, entries, prices)):
+                self.remember(user_id, user)
+                return
+        raise FeatureStoreError(f"user {user_id!r} was written by others {TRIES} times in a row")
+
+    async def popularity(self, events: Sequence[Event]) -> None:
+        """Counts of the items that these events are about."""
+        by_item: defaultdict[str, list[Event]] = defaultdict(list)
+        for event in events:
+            by_item[event.item_id].append(event)
+        items = list(by_item.items())
+        # Redis serves nobody else during a script.
+        commands = [self.count(items[start : start + ITEMS]) for start in range(0, len(items), ITEMS)]
+        await asyncio.gather(*(self.pipeline.execute(command) for command in commands))
+
+    def count(self, items: Sequence[tuple[str, Sequence[Event]]]) -> bytes:
+        keys = [key for item, _ in items for key in (self.keys.item(item), self.keys.bought(item), self.item_key(item))]
+        counted: list[bytes] = []
+        for _, theirs in items:
+            counted.append(b"%d" % len(theirs))
+            for one in theirs:
+                counted += [b"%d" % one.at, one.event_id.encode(), b"1" if one.kind == "purchase" else b"0"]
+        head = (timestamp_field(STATS), *POPULARITY_FIELDS)
+        return encode(b"EVAL", POPULARITY, b"%d" % len(keys), *keys, *head, *counted)
+
+
+def is_older(stamp: bytes | None, at: int) -> bool:
+    """Whether a view's row may be replaced by one of the time `at`: there is none, it is not newer, or unreadable."""
+    try:
+        return stamp is None or round(decode_timestamp(stamp) * 1e6) <= at
+    except ValueError:
+        return True
+
+
+def paid(event: Event, prices: Mapping[str, float]) -> float:
+    """What a purchase paid: what it says, else the item's price; nothing for other events."""
+    if event.kind != "purchase":
+        return 0.0
+    return prices.get(event.item_id, 0.0) if event.value is None else event.value
+
+
+def features(view: str, state: UserState) -> dict[bytes, bytes]:
+    """The view's values by hash field, in Feast's layout."""
+    if view == RECENT:
+        return {feature_field(view, name): encode_strings(items) for name, items in state.recent().items()}
+    return {
+        feature_field(view, name): encode_float32(value) if isinstance(value, float) else encode_int64(value)
+        for name, value in state.activity().items()
+    }

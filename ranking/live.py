@@ -1,0 +1,136 @@
+"""Changes of items in a loaded bundle: between two batches, on the thread that answers, without a retrain.
+
+Rows are only ever added, so a row means the same item for as long as the bundle is loaded. An item that the model has
+not learned stands at its category's centroid, the cold start that needs nothing but its category: Andrew I. Schein et
+al., "Methods and metrics for cold-start recommendations", SIGIR 2002, section 3, averages over known items likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranking.bundle import Bundle
+from ranking.schema import Encoder, number
+
+Fact = str | float | bool | None
+Change = tuple[str, Mapping[str, Fact]]
+"""An item's id, and what is new about it: title, category, price, in_stock, removed, columns of the item schema."""
+
+
+class LiveItems:
+    """Applies changes to one bundle's item table. For the engine's thread only."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        schema = bundle.manifest.item
+        self.encoder = Encoder(schema.dense, schema.categorical)
+        self.dense = {one.source: place for place, one in enumerate(schema.dense)}
+        self.categorical = {one.source: place for place, one in enumerate(schema.categorical)}
+        self.removed: dict[str, int] = {}
+
+    def apply(self, changes: Sequence[Change]) -> list[int]:
+        """Returns the rows that are new, in order. A change of an unknown item without a title is no new item."""
+        items = self.bundle.items
+        unknown = {name for name, _ in changes if name not in items.row_of and name not in self.removed}
+        titled = {name for name, facts in changes if name in unknown and facts.get("title")}
+        gone = {name for name, facts in changes if name in titled and facts.get("removed")}
+        # In order of appearance, and an item that was removed before we knew it is none.
+        added = [name for name in dict.fromkeys(name for name, _ in changes) if name in titled - gone]
+        rows = self.grow(added) if added else []
+        for name, facts in changes:
+            row = self.bundle.items.row_of.get(name, self.removed.get(name))
+            if row is not None:
+                self.set(name, row, facts)
+        for row in rows:
+            self.place(row)
+        return rows
+
+    def set(self, name: str, row: int, facts: Mapping[str, Fact]) -> None:
+        items = self.bundle.items
+        if facts.get("removed"):
+            items.in_stock[row] = False
+            if items.row_of.pop(name, None) is not None:
+                self.removed[name] = row
+            return
+        if name in self.removed and "removed" in facts:
+            items.row_of[name] = self.removed.pop(name)
+            items.in_stock[row] = True
+        for fact, value in facts.items():
+            if fact == "title":
+                items.titles[row] = str(value)
+            elif fact == "in_stock":
+                items.in_stock[row] = bool(value) and name not in self.removed
+            elif fact == "price":
+                items.price[row] = np.nan if value is None else number(value)
+            elif fact == "category":
+                items.category[row] = self.category(str(value))
+            if fact in self.dense:
+                items.dense[row, self.dense[fact]] = self.encode_dense(fact, value)
+            if fact in self.categorical:
+                codes = self.encoder.codes[self.categorical[fact]]
+                items.categorical[row, self.categorical[fact]] = codes.get("" if value is None else str(value), 0)
+
+    def category(self, name: str) -> int:
+        """The category's code, a new one where it is new."""
+        categories = self.bundle.items.categories
+        if name not in categories:
+            categories.append(name)
+        return categories.index(name)
+
+    def encode_dense(self, name: str, value: Fact) -> np.float32:
+        raw = np.full((1, len(self.dense)), np.nan)
+        raw[0, self.dense[name]] = number(value)
+        return np.float32(self.encoder.dense(raw)[0, self.dense[name]])
+
+    def grow(self, added: Sequence[str]) -> list[int]:
+        """Rows for new items: nothing is known of them yet."""
+        bundle, items, count = self.bundle, self.bundle.items, len(added)
+        first = len(items)
+        blank = self.encoder.dense(np.full((1, len(self.dense)), np.nan))
+        bundle.items = replace(
+            items,
+            category=longer(items.category, count, self.category("")),
+            price=longer(items.price, count, np.nan),
+            in_stock=longer(items.in_stock, count, True),
+            popular=longer(items.popular, count, 0),
+            dense=longer(items.dense, count, blank),
+            categorical=longer(items.categorical, count, 0),
+            embeddings=longer(items.embeddings, count, 0),
+        )
+        bundle.items.popular[first:] = range(first, first + count)
+        bundle.neighbors = longer(bundle.neighbors, count, -1)
+        bundle.neighbor_scores = longer(bundle.neighbor_scores, count, 0)
+        for row, name in enumerate(added, first):
+            items.ids.append(name)
+            items.titles.append(name)
+            items.row_of[name] = row
+        return list(range(first, first + count))
+
+    def place(self, row: int) -> None:
+        """Puts a new item where the learned ones of its category are; where there are none, where all are."""
+        items = self.bundle.items
+        learned = items.embeddings[: items.learned]
+        alike = learned[items.category[: items.learned] == items.category[row]]
+        centre = (alike if len(alike) else learned).mean(0)
+        items.embeddings[row] = centre / max(float(np.linalg.norm(centre)), 1e-12)
+
+
+def longer(array: npt.NDArray[Any], count: int, fill: Any) -> npt.NDArray[Any]:
+    """The array with `count` more rows of `fill`. The rows before stay in place where its buffer has room."""
+    size = len(array) + count
+    room = array.base
+    if not (isinstance(room, np.ndarray) and starts_alike(room, array) and len(room) >= size):
+        room = np.empty((size + size // 8 + 64, *array.shape[1:]), array.dtype)
+        room[: len(array)] = array
+    room[len(array) : size] = fill
+    return room[:size]
+
+
+def starts_alike(room: npt.NDArray[Any], array: npt.NDArray[Any]) -> bool:
+    same = room.shape[1:] == array.shape[1:] and room.dtype == array.dtype and room.flags.writeable
+    return same and room.ctypes.data == array.ctypes.data and room.flags.c_contiguous

@@ -1,0 +1,34 @@
+"""One answer and what it was made of: what the request path tells those who keep count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from features.user import ViewState
+from service.wire import Item, RankRequest, RecommendRequest
+
+
+@dataclass(slots=True)
+class Answered:
+    """One answer and what it was made of. Nothing in it may change after `put`.
+
+    `at` is in seconds since the epoch, `values` holds raw feature values by Feast reference as the model used them,
+    `sources` the most that each candidate source could propose, `stages` seconds.
+    """
+
+    recommendation_id: str
+    at: float
+    endpoint: str
+    request: RecommendRequest | RankRequest
+    model: str
+    version: str
+    values: Mapping[str, Any]
+    views: Mapping[str, ViewState]
+    items: Sequence[Item]
+    sources: Mapping[str, int]
+    degraded: Sequence[str]
+    stages: Mapping[str, float]
+    took_ms: float
+    batch_size: int

@@ -1,0 +1,47 @@
+"""For those who ask how fresh the features are: now, of one user, and as served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+
+from features.user import Reading
+from service.errors import DeadlineExceeded, NotReady
+from service.wire import StoredFeatures, StoredView
+
+
+class Reader(Protocol):
+    async def readings(self, user_id: str) -> Sequence[Reading]: ...
+
+
+class InsightApi:
+    """`GET /v1/features/user/{id}`. `reader` reads all of a user's views; it is set once they are known."""
+
+    def __init__(self, timeout_s: float = 2.0) -> None:
+        self.timeout_s = timeout_s
+        self.reader: Reader | None = None
+
+    def add_to(self, app: web.Application) -> None:
+        app.router.add_get("/v1/features/user/{user_id:.+}", self.user)
+
+    async def user(self, request: web.Request) -> web.Response:
+        if self.reader is None:
+            raise NotReady("the feature views are not known yet")
+        user_id = request.match_info["user_id"]
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                found = await self.reader.readings(user_id)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"Redis did not answer in {self.timeout_s:g} s") from error
+        answer = StoredFeatures(user_id, datetime.now(UTC), [view(one) for one in found])
+        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+
+
+def view(one: Reading) -> StoredView:
+    at = None if one.event_time is None else datetime.fromtimestamp(one.event_time, UTC)
+    return StoredView(one.view, one.status, one.age_s, at, one.max_age_s, one.values)

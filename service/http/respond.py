@@ -1,0 +1,68 @@
+"""What every endpoint shares: reading a JSON body, and writing JSON and problem details."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from service.errors import DeadlineExceeded, Look, MalformedBody, UnsupportedMedia
+from service.trace import Trace
+from service.wire import BadField, Problem
+
+BODY_TIMEOUT_S = 5.0
+"""aiohttp's timeouts do not cover a body that stalls; this does."""
+
+
+NDJSON = "application/x-ndjson"
+
+
+def body_type(request: web.Request, *known: str) -> str:
+    """The body's media type. Raises UnsupportedMedia when it is not one of the known ones."""
+    if request.content_type not in known:
+        found = request.headers.get("Content-Type", "missing")
+        raise UnsupportedMedia(f"Content-Type is {found!r}, expected {' or '.join(known)}")
+    return str(request.content_type)
+
+
+async def body(request: web.Request) -> bytes:
+    """A JSON body. Raises UnsupportedMedia, MalformedBody (empty) or DeadlineExceeded (stalled)."""
+    body_type(request, "application/json")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            data = await request.read()
+    except web.RequestPayloadError as error:
+        raise MalformedBody(f"the body cannot be read: {' '.join(str(error).split())[:200]}") from error
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"the body did not arrive in {BODY_TIMEOUT_S:g} s") from error
+    if not data:
+        raise MalformedBody("the body is empty")
+    return data
+
+
+def problem(
+    found: Look, detail: str, trace: Trace, errors: Any = (), allow: web.HTTPException | None = None
+) -> web.Response:
+    """RFC 9457 problem details, with Retry-After where waiting helps."""
+    content = Problem(
+        type=f"urn:endcap:problem:{found.slug}",
+        title=found.title,
+        status=found.status,
+        detail=detail,
+        errors=[BadField(error.path, error.message) for error in errors],
+    )
+    headers = {"Server-Timing": trace.server_timing()}
+    if found.retry_after_s is not None:
+        headers["Retry-After"] = str(found.retry_after_s)
+    if allow is not None and "Allow" in allow.headers:
+        headers["Allow"] = allow.headers["Allow"]
+    return web.Response(
+        body=msgspec.json.encode(content), status=found.status, content_type="application/problem+json", headers=headers
+    )
+
+
+def json_response(content: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(content), content_type="application/json")

@@ -1,0 +1,276 @@
+"""What analysts and on-call engineers may rely on at `/console`, in a real browser.
+
+The assertions compare the page with the endpoints of the same service, so they hold against the stub and the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TAB, ENTER = "\ue004", "\ue007"
+USER = "u00012"
+
+CONTRAST = """
+  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = e => { const c = rgb(getComputedStyle(e).backgroundColor);
+    return c[3] === 0 ? behind(e.parentElement) : c; };
+  const own = e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+  return [...document.querySelectorAll("body, body *")].filter(e => own(e) && e.checkVisibility()).map(e => {
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+    return [(a + 0.05) / (b + 0.05), e.tagName + " " + e.textContent.trim().slice(0, 40)]; });
+"""
+FOCUS = """
+  const all = [...document.querySelectorAll("a, button, input, summary")];
+  window.reached = [];
+  document.addEventListener("focusin", ({target: one}) =>
+    reached.push([all.indexOf(one), one.matches(":focus-visible")]));
+  all[0].focus();
+  return all.length;
+"""
+SHIFTS = """
+  const done = arguments[0], found = [];
+  new PerformanceObserver(list => found.push(...list.getEntries().map(e => e.value))).observe({type: "layout-shift"});
+  setTimeout(() => done(found), 1500);
+"""
+FIGURES = """
+  const done = arguments[0];
+  import("/console/api.js").then(({figures, quantile, readMetrics}) => {
+    const text = (le1, le2, inf) => [["0.1", le1], ["0.2", le2], ["+Inf", inf]].map(([le, n]) =>
+      `endcap_stage_seconds_bucket{le="${le}",stage="x"} ${n}`).join("\\n") +
+      `\\nendcap_stage_seconds_count{stage="x"} ${inf}`;
+    const at = (...counts) => readMetrics(text(...counts));
+    const x = figures(at(60, 100, 110), at(10, 10, 10)).stages.x;
+    done([quantile(x, 0.25), quantile(x, 0.7), quantile(x, 0.99), figures(at(1, 1, 1), at(2, 2, 2))]);
+  });
+"""
+
+
+def http(url: str, body: Any = None, method: str | None = None) -> Any:
+    data = body.encode() if isinstance(body, str) else json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+class Page:
+    """The console at one width, in the words that a test wants to use."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver, self.url = driver, url
+
+    def open(self, width: int = 1400) -> Page:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.get(f"{self.url}/console?every=0.5")
+        self.until(lambda: self.all("#views tbody tr") and "/s" in self.text("#rate"))
+        return self
+
+    def js(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def all(self, selector: str) -> list[Any]:
+        return list(self.driver.find_elements("css selector", selector))
+
+    def text(self, selector: str) -> str:
+        return str(self.driver.find_element("css selector", selector).text)
+
+    def texts(self, selector: str) -> list[str]:
+        return [element.text for element in self.all(selector)]
+
+    def until(self, holds: Callable[[], Any], seconds: float = 10) -> Any:
+        give_up = time.monotonic() + seconds
+        while not (found := holds()):
+            assert time.monotonic() < give_up, f"not within {seconds} s; the banner says {self.text('#banner')!r}"
+            time.sleep(0.05)
+        return found
+
+    def try_user(self, **fields: str) -> None:
+        for name, value in fields.items():
+            field = self.driver.find_element("id", name)
+            field.clear()
+            field.send_keys(value)
+        self.driver.find_element("id", "user_id").send_keys(ENTER)
+        self.until(lambda: self.text("#try-summary") not in ("", "Asking…"))
+
+    def theme(self, wanted: str) -> None:
+        while self.js("return document.documentElement.dataset.theme") != wanted:
+            self.driver.find_element("id", "theme").click()
+
+    def press(self, keys: str) -> None:
+        self.driver.switch_to.active_element.send_keys(keys)
+
+
+@pytest.fixture(scope="module")
+def console_url() -> Iterator[str]:
+    """Where the service is; the stub of this directory, in its own process."""
+    command = [sys.executable, "-m", "tests.console.stub"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.terminate()
+
+
+@pytest.fixture
+def switch(console_url: str) -> Iterator[Callable[[str, str], None]]:
+    """Breaks a part of the service and mends it; everything is whole again afterwards."""
+    yield lambda part, state: http(f"{console_url}/stub/{part}", state, "PUT")
+    http(f"{console_url}/stub/answers", "yes", "PUT")
+    http(f"{console_url}/stub/redis", "up", "PUT")
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        pytest.skip("chromium or chromedriver is not installed (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for one in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(one)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(driver: Any, console_url: str) -> Page:
+    return Page(driver, console_url)
+
+
+def human(seconds: float | None) -> str:
+    if seconds is None:
+        return "none"
+    unit, length = ("s", 1) if seconds < 60 else ("min", 60) if seconds < 3600 else ("h", 3600)
+    return f"{seconds / length:g} {unit}"
+
+
+def test_every_view_is_shown_with_its_slo(page: Page) -> None:
+    views = http(f"{page.url}/v1/freshness")["views"]
+    page.open()
+    assert page.texts("#views .choose") == [view["view"] for view in views]
+    assert page.texts("#views td:nth-child(2) > span") == [human(view["slo_s"]) for view in views]
+
+
+def test_a_missed_slo_is_marked_in_words_and_a_kept_one_is_not(page: Page) -> None:
+    views = http(f"{page.url}/v1/freshness")["views"]
+    late = {one["view"] for one in views if (one["served"]["5m"]["within_slo"] or 1) < 0.99}
+    assert late, "nothing to see: the service misses no SLO"
+    page.open()
+    marks = dict(zip(page.texts("#views .choose"), page.texts("#views .mark"), strict=True))
+    assert {view for view, mark in marks.items() if "SLO missed" in mark} == late
+
+
+def test_the_chosen_view_is_charted_with_its_slo_for_an_hour_and_a_day(page: Page) -> None:
+    page.open().all("#views .choose")[0].click()
+    name, first = page.text("#views .choose"), page.driver.find_element("css selector", "#age-chart .plot")
+    page.until(lambda: page.text("#age-of") == name)
+    assert re.search(rf"age of {name}\. .*p99 now \d.*SLO now 26\sh", first.get_attribute("aria-label"))
+    page.driver.find_element("css selector", "[data-window='24h']").click()
+    asked = "return performance.getEntriesByType('resource').some(e => e.name.endsWith(arguments[0]))"
+    page.until(lambda: page.js(asked, f"/v1/freshness/{name}?window=24h&by=hour"))
+
+
+def test_the_banner_comes_when_redis_is_down_and_goes_when_it_is_back(
+    page: Page, switch: Callable[[str, str], None]
+) -> None:
+    page.open()
+    assert page.text("#banner") == "" and "Ready" in page.text("#ready")
+    switch("redis", "down")
+    page.until(lambda: "Redis does not answer" in page.text("#banner"))
+    assert "What still works" in page.text("#banner") and "Not ready" in page.text("#ready")
+    page.try_user(user_id=USER)
+    assert "feature store did not answer" in page.text("#try-degraded")
+    switch("redis", "up")
+    page.until(lambda: page.text("#banner") == "" and "✓ Ready" in page.text("#ready"))
+
+
+def test_the_banner_says_when_nothing_answers(page: Page, switch: Callable[[str, str], None]) -> None:
+    page.open()
+    switch("answers", "no")
+    page.until(lambda: "The service does not answer" in page.text("#banner"))
+    assert page.all("#views tbody tr"), "the last figures stay"
+    switch("answers", "yes")
+    page.until(lambda: page.text("#banner") == "")
+
+
+def test_a_user_tried_shows_titles_sources_and_the_ages_of_the_features(page: Page) -> None:
+    wanted = {"user_id": USER, "placement": "home", "count": 5, "explain": True}
+    answer = http(f"{page.url}/v1/recommendations", wanted)
+    page.open().try_user(user_id=USER, count="5")
+    titles = [text.splitlines()[0] for text in page.texts("#try-items tbody th")]
+    assert titles == [item["explain"]["title"] for item in answer["items"]]
+    assert page.texts("#try-items td:nth-child(2)") == [item["source"] for item in answer["items"]]
+    shown = {text.split()[0]: text for text in page.texts("#try-features summary")}
+    for view, found in answer["features"].items():
+        assert (found["status"] == "present") == ("✓ Used" in shown[view])
+        assert (found["age_s"] is None) or re.search(r"[\d.]+ (ms|s|min|h|d) old", shown[view])
+    assert not page.all("#try-answer img"), "a title is text, whatever is in it"
+
+
+def test_a_problem_shows_its_field(page: Page) -> None:
+    page.open().try_user(user_id=USER, count="0")
+    assert "count" in page.text("#try-problem code") and page.text("#count-problem").startswith("✗ ")
+    assert page.driver.find_element("id", "count").get_attribute("aria-invalid") == "true"
+    page.try_user(count="3")
+    assert page.text("#count-problem") == "" and len(page.all("#try-items tbody tr")) == 3
+
+
+def test_everything_is_reached_with_tab_and_works_with_enter(page: Page) -> None:
+    page.open().try_user(user_id=USER, count="3")
+    wanted = page.js(FOCUS)
+    page.press(TAB * (wanted - 1))
+    reached = page.js("return window.reached")
+    assert len({place for place, _ in reached}) == wanted and all(ring for _, ring in reached)
+    for group in ("#views", "[aria-label='Time shown']", "#stages"):
+        other = page.driver.find_element("css selector", f"{group} [aria-pressed='false']")
+        other.send_keys(ENTER)
+        assert other.get_attribute("aria-pressed") == "true"
+    before = page.text("#theme")
+    page.driver.find_element("id", "theme").send_keys(ENTER)
+    assert page.text("#theme") != before
+
+
+def test_nothing_is_asked_of_another_host_and_the_console_of_the_browser_stays_empty(page: Page) -> None:
+    page.driver.get("about:blank")
+    page.driver.get_log("browser")
+    page.open().try_user(user_id=USER)
+    asked = page.js("return performance.getEntries().filter(e => e.initiatorType).map(e => e.name)")
+    assert len(asked) > 5 and all(one.startswith((page.url, "data:")) for one in asked), asked
+    assert page.driver.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_is_readable_in_both_themes_narrow_and_wide(page: Page, theme: str, width: int, tmp_path: Path) -> None:
+    page.open(width).theme(theme)
+    page.try_user(user_id=USER, count="3")
+    faint = [(ratio, words) for ratio, words in page.js(CONTRAST) if ratio < 4.5]
+    assert not faint
+    assert page.js("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    page.driver.save_screenshot(str(tmp_path / f"{theme}-{width}.png"))
+
+
+def test_nothing_moves_while_the_page_polls(page: Page) -> None:
+    page.open()
+    assert page.driver.execute_async_script(SHIFTS) == []
+
+
+def test_latencies_are_interpolated_between_polls_and_a_restart_is_noticed(page: Page) -> None:
+    page.open()
+    assert page.driver.execute_async_script(FIGURES) == [pytest.approx(0.05), pytest.approx(0.15), 0.2, None]
+    assert re.fullmatch(r"[\d.]+ ms", page.text("#stages tbody td:nth-child(3)"))

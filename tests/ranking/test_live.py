@@ -1,0 +1,126 @@
+"""Item changes in a loaded bundle: what is answered after them, and that nothing else moves."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ranking.batch import Allowed, Query, Ranked
+from ranking.bundle import load_bundle
+from ranking.engine import BatchPath
+from ranking.live import longer
+from service.app import SOURCES
+from tests.ranking.factory import CATEGORIES, make_bundle
+
+HOME = {"personal": 100, "covisit": 50, "popular": 20}
+
+
+@pytest.fixture(params=["Flat", "IVF16,Flat"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> BatchPath:
+    return BatchPath(load_bundle(make_bundle(tmp_path, 400, factory=request.param)), SOURCES, torch.device("cpu"))
+
+
+def query(**changes: Any) -> Query:
+    return replace(Query(features={"user_recent:item_ids": ["i00003", "i00007"]}, sources=HOME, count=20), **changes)
+
+
+def ask(path: BatchPath, **changes: Any) -> Ranked:
+    (ranked,) = path.recommend([query(**changes)], lambda stage: nullcontext())
+    return ranked
+
+
+def ids(path: BatchPath, ranked: Ranked) -> list[str]:
+    return [path.bundle.items.ids[row] for row in ranked.rows]
+
+
+def test_a_sold_out_item_is_gone_and_back_when_it_is_in_stock_again(path: BatchPath) -> None:
+    before = ids(path, ask(path))
+    path.change([(before[0], {"in_stock": False})])
+    assert before[0] not in ids(path, ask(path, count=300))
+    path.change([(before[0], {"in_stock": True})])
+    assert ids(path, ask(path)) == before
+
+
+def test_a_new_price_changes_filters_and_the_score_and_nothing_else(path: BatchPath) -> None:
+    before, items = ask(path), path.bundle.items
+    cheap = ids(path, before)[5]
+    path.change([(cheap, {"price": 0.01})])
+    assert items.price[items.row_of[cheap]] == np.float32(0.01)
+    under = ask(path, allowed=Allowed(price_max=0.05))
+    assert ids(path, under) == [cheap]
+    after = ask(path)
+    scores = dict(zip(ids(path, before), before.scores, strict=True))
+    for one, score in zip(ids(path, after), after.scores, strict=True):
+        if one in scores:
+            assert (abs(score - scores[one]) > 1e-6) == (one == cheap)
+    path.change([(cheap, {"price": None})])
+    assert ids(path, ask(path, allowed=Allowed(price_max=0.05))) == []
+
+
+def test_a_category_that_is_new_can_be_filtered_by(path: BatchPath) -> None:
+    path.change([("i00011", {"category": "Sundials", "in_stock": True})])
+    assert ids(path, ask(path, allowed=Allowed(frozenset({"Sundials"})))) == ["i00011"]
+
+
+def test_a_removed_item_is_unknown_until_it_is_brought_back(path: BatchPath) -> None:
+    first = ids(path, ask(path))[0]
+    path.change([(first, {"removed": True})])
+    path.change([(first, {"price": 3.0, "in_stock": True})])
+    assert first not in ids(path, ask(path)) and first not in path.bundle.items.row_of
+    path.change([(first, {"removed": False})])
+    assert first in ids(path, ask(path, count=50))
+
+
+def test_a_new_item_is_retrieved_by_its_categorys_centroid(path: BatchPath) -> None:
+    """It is nearest to a shopper who stands at the centroid, fits filters, and can be ranked and excluded."""
+    items = path.bundle.items
+    path.change([("new", {"title": "A new one", "category": CATEGORIES[1], "price": 5.0, "in_stock": True})])
+    grown = path.bundle.items
+    row = grown.row_of["new"]
+    assert row == 400 == grown.learned and len(grown) == 401 and grown.titles[row] == "A new one"
+    alike = items.embeddings[items.category == grown.category[row]]
+    centre = alike.mean(0) / np.linalg.norm(alike.mean(0))
+    assert np.allclose(grown.embeddings[row], centre, atol=1e-6)
+    _, rows = path.index.search(centre[None].astype(np.float32), 3)
+    assert row in rows[0]
+    only = Allowed(frozenset({CATEGORIES[1]}), price_min=4.999, price_max=5.001)
+    assert "new" in ids(path, ask(path, allowed=only))
+    assert "new" not in ids(path, ask(path, allowed=only, exclude=["new"]))
+    assert "new" in ids(path, ask(path, rank=["new", "i00001"], sources={"request": 2}))
+    assert ask(path, item_id="new", sources={"similar": 20}, ranked=False).rows.size == 20
+
+
+def test_a_history_of_items_that_the_model_has_not_learned_is_no_failure(path: BatchPath) -> None:
+    before = ask(path)
+    path.change([("new", {"title": "A new one", "category": CATEGORIES[0]})])
+    after = ask(path, features={"user_recent:item_ids": ["i00003", "i00007", "new"]})
+    kept = [one for one in ids(path, after) if one != "new"]
+    assert kept[:15] == ids(path, before)[:15]
+
+
+def test_many_new_items_one_by_one_keep_every_row_in_place(path: BatchPath) -> None:
+    before = path.bundle.items.embeddings.copy()
+    for n in range(300):
+        path.change([(f"new{n}", {"title": f"No. {n}", "category": CATEGORIES[n % 3]})])
+    items = path.bundle.items
+    assert len(items) == 700 == len(items.price) == len(path.bundle.neighbors) == len(path.scratch)
+    assert np.array_equal(items.embeddings[:400], before)
+    assert items.rows(["new0", "new299"]).tolist() == [400, 699]
+    assert len(ask(path, count=500).rows) == 500
+
+
+def test_what_is_unknown_and_untitled_is_no_new_item(path: BatchPath) -> None:
+    path.change([("ghost", {"price": 1.0}), ("gone", {"title": "x", "category": "y", "removed": True})])
+    assert len(path.bundle.items) == 400
+
+
+def test_an_array_grows_in_place_where_its_buffer_has_room() -> None:
+    first = longer(np.arange(6.0).reshape(3, 2), 1, 9)
+    second = longer(first, 2, 7)
+    assert second.base is first.base and second.tolist() == [[0, 1], [2, 3], [4, 5], [9, 9], [7, 7], [7, 7]]
