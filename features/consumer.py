@@ -177,12 +177,12 @@ class Consumer:
         if not entries:
             return
         began = time.time()
-        await self.popularity([event for _, event in entries])
-        prices = await self.prices(entries)
         by_user: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
             by_user[entry[1].user_id].append(entry)
-        users = await self.known(list(by_user))
+        _, prices, users = await asyncio.gather(
+            self.popularity([event for _, event in entries]), self.prices(entries), self.known(list(by_user))
+        )
         writes: list[asyncio.Future[int]] = []
         for number, (user_id, user) in enumerate(users.items()):
             if number % TURN == TURN - 1:
@@ -194,6 +194,9 @@ class Consumer:
             else:
                 await self.again(user_id, by_user[user_id], prices)
         self.consumed += len(entries)
+        newest = b"%d" % max(event.at for _, event in entries)
+        views = [part for view in (ACTIVITY, RECENT, STATS) for part in (newest, view.encode())]
+        await self.pipeline.execute(encode(b"ZADD", self.keys.newest, b"GT", *views))
         self.lag_s = max(0.0, time.time() - min(began, min(int(one.partition(b"-")[0]) for one, _ in entries) / 1e3))
 
     async def prices(self, entries: Sequence[Entry]) -> dict[str, float]:

@@ -17,6 +17,8 @@ class Keys:
         self.catalogue = f"{self.prefix}catalogue".encode()  # hash: what item changes say together
         self.shop = f"{self.prefix}shop".encode()  # the id of the shop whose features these are
 
+        self.newest = f"{self.prefix}newest".encode()  # sorted set: each view's newest event time in microseconds
+
     def seen(self, period: int) -> bytes:
         """The set of event ids accepted in a period."""
         return f"{self.prefix}seen:{period}".encode()

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from features.applied import Applied
 from features.catalogue import Catalogue
 from features.consumer import Consumer
 from features.errors import FeaturesError, FeatureStoreError
+from features.freshness import Sampler, ViewSpec, view_specs
 from features.intake import Intake
 from features.online import OnlineReader, ReadPlan, View
 from features.pipeline import Pipeline
@@ -33,9 +35,11 @@ from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
 from ranking.versions import Versions, load_versions
 from service.answer_log import LOG, AnswerLog
+from service.answered import Answered
 from service.config import Config, check_sources
 from service.errors import ServiceError
 from service.events import EventDoor
+from service.freshness import Freshness, Tallies, restore
 from service.http.server import Api
 from service.items import ItemDoor
 from service.metrics import Metrics
@@ -111,11 +115,8 @@ class App:
             applied,
             timeout_s=config.service.timeout_ms / 1e3,
             feature_timeout_s=config.features.timeout_ms / 1e3,
-            record=self.log.put if config.log.enabled else lambda answered: None,
+            record=await self._open_records(plan.project),
         )
-        if config.log.enabled:
-            self.log.start()
-            self.closing.append(lambda: asyncio.to_thread(self.log.stop))
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()
@@ -125,6 +126,34 @@ class App:
         pipeline = Pipeline(**connection(self.directory / self.config.features.repo))
         self.closing.append(pipeline.close)
         return pipeline
+
+    async def _open_records(self, project: str) -> Callable[[Answered], None]:
+        """What is told of each answer: the serving log, and the tallies of freshness as served."""
+        specs = await self._view_specs()
+        tallies = Tallies({one.view: one.slo_s for one in specs})
+        if notice := await asyncio.to_thread(restore, tallies, self.directory / LOG, time.time()):
+            self.notices.append(notice)
+        freshness = Freshness(Sampler(self._pipeline(), project, specs), tallies, self._view_specs)
+        self.metrics.project, self.metrics.feature_ages = project, freshness.ages
+        self.api.insight.freshness = freshness
+        freshness.start()
+        self.closing.append(freshness.stop)
+        log = self.log if self.config.log.enabled else None
+        if log is not None:
+            self.metrics.log = log
+            log.start()
+            self.closing.append(lambda: asyncio.to_thread(log.stop))
+
+        def record(answered: Answered) -> None:
+            tallies.add(answered.at, answered.request.placement, answered.version, answered.views)
+            if log is not None:
+                log.put(answered)
+
+        return record
+
+    async def _view_specs(self) -> list[ViewSpec]:
+        """Every feature view, as the Feast registry has it now."""
+        return await asyncio.to_thread(lambda: view_specs(open_store(self.directory / self.config.features.repo)))
 
     def _open_intake(self, project: str) -> Applied:
         """Opens the door for events and, where this process is to, turns them into features."""

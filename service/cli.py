@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     query = command("query", "Ask the serving log with SQL (DuckDB): what was answered, from which features, how old.")
     query.add_argument("sql", metavar="SQL", help="one statement that reads; the log is the table `answers`")
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    fresh = command("freshness", "How fresh every feature view is, as the running service sees it.")
+    fresh.add_argument("--url", help="the service's address (default: host and port of endcap.toml)")
+    fresh.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     command("ingest", "Turn events into features in a process of its own (`events.consume = false` for `serve`).")
     serve = command("serve", "Answer requests over HTTP.")
     demo = command("demo", "All of it: a shop, its features, a model, and the running service.")
@@ -105,6 +108,10 @@ def run(arguments: argparse.Namespace) -> None:
         from service.commands.query import query
 
         query(arguments.dir, arguments.sql, arguments.format)
+    elif arguments.command == "freshness":
+        from service.commands.freshness import freshness
+
+        freshness(arguments.dir, arguments.url, watch=arguments.watch)
     else:
         answer(arguments)
 

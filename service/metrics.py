@@ -116,6 +116,8 @@ class Metrics:
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
         self.waiting: Callable[[], int] = int
         self.consumer: EventCounts | None = None
+        self.project = ""
+        self.feature_ages: Callable[[], dict[str, float]] = dict
         self.log: LogCounts | None = None
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -155,6 +157,14 @@ class Metrics:
             yield one.family()
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
         yield self.events.family()
+        newest = GaugeMetricFamily(
+            "feast_feature_freshness_seconds",
+            "Seconds since a view's newest event.",
+            labels=["feature_view", "project"],
+        )
+        for view, seconds in self.feature_ages().items():
+            newest.add_metric([view, self.project], seconds)
+        yield newest
         if self.consumer is not None:
             family = CounterMetricFamily("endcap_events_consumed", "Events taken off the stream.", labels=["outcome"])
             family.add_metric(["in_features"], self.consumer.consumed)

@@ -11,7 +11,8 @@ import msgspec
 from aiohttp import web
 
 from features.user import Reading
-from service.errors import DeadlineExceeded, NotReady
+from service.errors import DeadlineExceeded, FieldError, InvalidRequest, NotReady
+from service.freshness_wire import CSV, FreshnessReport, ViewReport, encode_as
 from service.wire import StoredFeatures, StoredView
 
 
@@ -19,15 +20,39 @@ class Reader(Protocol):
     async def readings(self, user_id: str) -> Sequence[Reading]: ...
 
 
+class Reports(Protocol):
+    def report(self) -> FreshnessReport: ...
+
+    def view(self, name: str, window: str, by: str) -> ViewReport: ...
+
+
 class InsightApi:
-    """`GET /v1/features/user/{id}`. `reader` reads all of a user's views; it is set once they are known."""
+    """`GET /v1/freshness` and `/v1/features/user/{id}`. `reader` reads all of a user's views; it and `freshness` are
+    set once the views are known."""
 
     def __init__(self, timeout_s: float = 2.0) -> None:
         self.timeout_s = timeout_s
         self.reader: Reader | None = None
+        self.freshness: Reports | None = None
 
     def add_to(self, app: web.Application) -> None:
+        app.router.add_get("/v1/freshness", self.all_views)
+        app.router.add_get("/v1/freshness/{view}", self.one_view)
         app.router.add_get("/v1/features/user/{user_id:.+}", self.user)
+
+    async def all_views(self, request: web.Request) -> web.Response:
+        return as_accepted(request, self.known().report())
+
+    async def one_view(self, request: web.Request) -> web.Response:
+        asked = {"window": "1h", "by": "placement"} | dict(request.query)
+        if unknown := set(asked) - {"window", "by"}:
+            raise InvalidRequest(*(FieldError(name[:100], "Unknown parameter; known: by, window") for name in unknown))
+        return as_accepted(request, self.known().view(request.match_info["view"], asked["window"], asked["by"]))
+
+    def known(self) -> Reports:
+        if self.freshness is None:
+            raise NotReady("the feature views are not known yet")
+        return self.freshness
 
     async def user(self, request: web.Request) -> web.Response:
         if self.reader is None:
@@ -40,6 +65,11 @@ class InsightApi:
             raise DeadlineExceeded(f"Redis did not answer in {self.timeout_s:g} s") from error
         answer = StoredFeatures(user_id, datetime.now(UTC), [view(one) for one in found])
         return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+
+
+def as_accepted(request: web.Request, report: FreshnessReport | ViewReport) -> web.Response:
+    content, kind = encode_as(request.headers.get("Accept"), report)
+    return web.Response(body=content, content_type=kind, charset="utf-8" if kind == CSV else None)
 
 
 def view(one: Reading) -> StoredView:

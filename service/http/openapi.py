@@ -2,70 +2,137 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
 from service.errors import LOOKS
-from service.wire import Problem, RankRequest, Recommendation, RecommendRequest
+from service.freshness_wire import FreshnessReport, ViewReport
+from service.wire import (
+    Accepted,
+    EventRow,
+    EventsRequest,
+    ItemsAccepted,
+    ItemsRequest,
+    Problem,
+    RankRequest,
+    Recommendation,
+    RecommendRequest,
+    StoredFeatures,
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One path of the document. `body` and `answer` are wire types; `kinds` the media types that the answer has."""
+
+    summary: str
+    description: str
+    body: type | None = None
+    answer: type | None = None
+    status: int = 200
+    kinds: tuple[str, ...] = ("application/json",)
+    lines: type | None = None  # of an NDJSON body: the type of a line
+    query: Mapping[str, str] = field(default_factory=dict)
+    path: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+AFTER = {"Endcap-After": "The `token` of events that the features must hold; else `degraded` says `context`."}
+TABLES = ("application/json", "text/csv", "application/vnd.apache.arrow.stream")
+
+ENDPOINTS = {
+    "/v1/recommendations": Endpoint(
+        "What should this shopper see now?",
+        "Scored items for a placement, best first. An unknown or anonymous shopper gets 200: from the session's items "
+        "where it has known ones, else popular items; `source` and `degraded` say so. Stage times are in the "
+        "`Server-Timing` header.",
+        RecommendRequest, Recommendation, headers=AFTER,
+    ),
+    "/v1/rank": Endpoint(
+        "In which order should this shopper see these items?",
+        "The caller's own items in order of score. Items that the catalogue does not have are in `missing_item_ids`.",
+        RankRequest, Recommendation, headers=AFTER,
+    ),
+    "/v1/events": Endpoint(
+        "What shoppers did",
+        "Up to 1,000 events as JSON, or any number as NDJSON, an event a line. What is accepted is durable; the same "
+        "`event_id` counts once. A bad row is told in `rejected` and loses nothing of the rest.",
+        EventsRequest, Accepted, 202, lines=EventRow,
+    ),
+    "/v1/items": Endpoint(
+        "What is new about items",
+        "Prices, stock, new and removed items, in the answers of every worker within a second. A new item stands at "
+        "its category's centroid until the next training, and its `source` is `cold_start`.",
+        ItemsRequest, ItemsAccepted, 202,
+    ),
+    "/v1/freshness": Endpoint(
+        "How fresh is every feature view?",
+        "For each view its SLO, last materialization and newest event, ages in the store over a sample of entities, "
+        "and ages as served over the last 5 minutes, hour and day.",
+        answer=FreshnessReport, kinds=TABLES,
+    ),
+    "/v1/freshness/{view}": Endpoint(
+        "How fresh was one view as served?",
+        "Ages of the view behind the answers of a window, by placement, model version, hour or minute.",
+        answer=ViewReport, kinds=TABLES, path={"view": "The feature view's name."},
+        query={"window": "Such as `5m`, `1h` or `24h`; at most a day.",
+               "by": "`placement`, `model_version`, `hour` or `minute`."},
+    ),
+    "/v1/features/user/{user_id}": Endpoint(
+        "What does the store hold of this shopper?",
+        "Each value of each view with its event time, its age and whether an answer would use it.",
+        answer=StoredFeatures, path={"user_id": "The shopper's id."},
+    ),
+    "/healthz": Endpoint("Alive", "200 as long as the process serves HTTP."),
+    "/readyz": Endpoint("Ready", "200 once Redis answers and every bundle is loaded and warmed up, else 503."),
+    "/metrics": Endpoint("Metrics", "Prometheus text format.", kinds=("text/plain",)),
+    "/openapi.json": Endpoint("This document", "OpenAPI 3.1."),
+}  # fmt: skip
 
 
 def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
     """A request for each endpoint that takes a body, about items that the catalogue has."""
     asking = {"user_id": "u00001", "session": {"item_ids": item_ids[:2]}}
+    event = {"event_id": "e-1", "user_id": "u00001", "item_id": item_ids[0], "type": "view"}
     return {
         "/v1/recommendations": {**asking, "placement": "home", "count": 5, "explain": True},
         "/v1/rank": {**asking, "item_ids": item_ids, "explain": True},
+        "/v1/events": {"events": [event, {**event, "event_id": "e-2", "type": "cart"}]},
+        "/v1/items": {"items": [{"item_id": item_ids[0], "in_stock": True}]},
     }
-
-
-TEXTS = {
-    "/v1/recommendations": (
-        "What should this shopper see now?",
-        "Scored items for a placement, best first. An unknown or anonymous shopper gets 200: from the session's items "
-        "where it has known ones, else popular items; `source` and `degraded` say so. Stage times are in the "
-        "`Server-Timing` header.",
-    ),
-    "/v1/rank": (
-        "In which order should this shopper see these items?",
-        "The caller's own items in order of score. Items that the catalogue does not have are in `missing_item_ids`.",
-    ),
-    "/healthz": ("Alive", "200 as long as the process serves HTTP."),
-    "/readyz": ("Ready", "200 once Redis answers and every bundle is loaded and warmed up, else 503 with the reason."),
-    "/metrics": ("Metrics", "Prometheus text format."),
-    "/openapi.json": ("This document", "OpenAPI 3.1."),
-}
-
-PLAIN = {"/metrics": "text/plain"}
 
 
 def openapi(item_ids: list[str]) -> dict[str, Any]:
     """The document as plain values; `item_ids` are for its examples."""
-    bodies_of = examples(item_ids)
-    bodies = {"/v1/recommendations": RecommendRequest, "/v1/rank": RankRequest}
-    kinds = [*bodies.values(), Recommendation, Problem]
+    wanted = [kind for one in ENDPOINTS.values() for kind in (one.body, one.answer, one.lines) if kind]
+    kinds = [*dict.fromkeys(wanted), Problem]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    named = dict(zip(kinds, schemas, strict=True))
-    paths: dict[str, Any] = {}
-    for path, (summary, description) in TEXTS.items():
-        kind = bodies.get(path)
-        operation: dict[str, Any] = {"summary": summary, "description": description, "responses": {}}
-        operation["operationId"] = path.strip("/").replace("/", "_").replace(".", "_")
-        if kind:
-            content = {"application/json": {"schema": named[kind], "example": bodies_of[path]}}
+    named: dict[type | None, Any] = {None: {}, **dict(zip(kinds, schemas, strict=True))}
+    shown = examples(item_ids)
+    paths = {}
+    for path, one in ENDPOINTS.items():
+        operation: dict[str, Any] = {"summary": one.summary, "description": one.description}
+        operation["operationId"] = re.sub(r"\W+", "_", path).strip("_")
+        operation["parameters"] = [
+            {"name": name, "in": place, "required": place == "path", "description": text, "schema": {"type": "string"}}
+            for place, found in (("path", one.path), ("query", one.query), ("header", one.headers))
+            for name, text in found.items()
+        ]
+        if one.body:
+            content = {"application/json": {"schema": named[one.body], "example": shown[path]}}
+            if one.lines:
+                content["application/x-ndjson"] = {"schema": named[one.lines]}
             operation["requestBody"] = {"required": True, "content": content}
-            operation["responses"]["200"] = {
-                "description": "The answer",
-                "content": {"application/json": {"schema": named[Recommendation]}},
-            }
+        answer = {kind: {"schema": named[one.answer] if "json" in kind else {}} for kind in one.kinds}
+        operation["responses"] = {str(one.status): {"description": "The answer", "content": answer}}
+        if one.answer:
             operation["responses"] |= problems(named[Problem])
-        else:
-            operation["responses"]["200"] = {
-                "description": "OK",
-                "content": {PLAIN.get(path, "application/json"): {"schema": {}}},
-            }
-        paths[path] = {"post" if kind else "get": operation}
+        paths[path] = {"post" if one.body else "get": operation}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Endcap", "version": version("endcap"), "license": {"name": "Apache-2.0"}},

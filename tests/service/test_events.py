@@ -108,7 +108,7 @@ async def test_a_key_that_stands_twice_spoils_its_row_only(client: Client) -> No
         (b'{"evnets": []}', 422, "Unknown field; known: events"),
         (b"[]", 422, "object"),
         (b"{}", 422, "Missing"),
-        (b'{"events": [' + b",".join([b"{}"] * 1001) + b"]}", 422, "at most 1,000 events"),
+        (b'{"events": [' + b",".join([b"{}"] * 1001) + b"]}", 422, "at most 1,000 rows"),
         (b'{"events": ["' + b"x" * 10_000_000 + b'"]}', 413, ""),
     ],
 )

@@ -1,0 +1,213 @@
+"""Ages as served: request-weighted, over the right window, in groups, and as JSON, CSV and Arrow."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from features.user import ViewState
+from service.answer_log import LOG, AnswerLog
+from service.answered import Answered
+from service.commands import freshness as command
+from service.errors import NotAcceptable, ServiceError
+from service.freshness import Tallies, restore
+from service.freshness_wire import ARROW, CSV, JSON, FreshnessReport, ViewReport, chosen
+from service.wire import Item, RecommendRequest
+from tests.service.conftest import Client
+
+NOW = 1_795_000_020.0
+SLOS: dict[str, float | None] = {"v": 60.0, "w": None}
+
+
+def present(age: float) -> dict[str, ViewState]:
+    return {"v": ViewState("present", age)}
+
+
+def test_quantiles_and_the_share_within_the_slo_are_those_of_the_answers() -> None:
+    """Each answer counts once: a shopper who asks a thousand times weighs a thousand."""
+    rng, tallies = np.random.default_rng(1), Tallies(SLOS)
+    ages = np.concatenate([rng.lognormal(4, 2, 5_000), np.full(1_000, 7.0)])
+    for age in ages.tolist():
+        tallies.add(NOW, "home", "1", present(age))
+    for status in ("missing", "missing", "not_read"):
+        tallies.add(NOW, "home", "1", {"v": ViewState(status, None)})  # type: ignore[arg-type]
+    found = tallies.served("v", 300, NOW)
+    assert found.requests == 6_003 and found.missing == pytest.approx(2 / 6_003)
+    assert found.not_read == pytest.approx(1 / 6_003) and found.within_slo == pytest.approx((ages <= 60).mean())
+    assert found.age_s is not None
+    for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99")):
+        assert getattr(found.age_s, name) == pytest.approx(np.quantile(ages, q), rel=0.05)
+
+
+def test_a_view_without_slo_and_one_never_served() -> None:
+    tallies = Tallies(SLOS)
+    tallies.add(NOW, "home", "1", {"w": ViewState("outside_max_age", 9.0)})
+    found = tallies.served("w", 300, NOW)
+    assert (found.within_slo, found.outside_max_age) == (None, 1.0) and found.age_s is not None
+    assert msgspec.to_builtins(tallies.served("v", 300, NOW)) == {
+        "requests": 0, "missing": 0, "outside_max_age": 0, "unreadable": 0, "not_read": 0, "within_slo": None,
+        "age_s": None,
+    }  # fmt: skip
+
+
+def test_a_window_ends_now_and_a_day_is_all_that_is_kept() -> None:
+    tallies = Tallies(SLOS)
+    for ago in (10, 6 * 60, 2 * 3600, 23 * 3600):
+        tallies.add(NOW - ago, "home", "1", present(1.0))
+    assert [tallies.served("v", window, NOW).requests for window in (300, 3600, 86400)] == [1, 2, 4]
+    for minute in range(3000):
+        tallies.add(NOW + 60 * minute, "home", "1", present(1.0))
+    assert len(tallies.minutes) <= 1441
+
+
+def test_groups_by_placement_version_hour_and_minute() -> None:
+    tallies = Tallies(SLOS)
+    for n in range(10):
+        tallies.add(NOW - 1800 * n, "home" if n % 3 else "cart", str(n % 2), present(float(n)))
+    by = {one: tallies.grouped("v", 86400, one, NOW) for one in ("placement", "model_version", "hour", "minute")}
+    assert [(one.group, one.requests) for one in by["placement"]] == [("home", 6), ("cart", 4)]
+    assert [(one.group, one.requests) for one in by["model_version"]] == [("0", 5), ("1", 5)]
+    hours = [one.group for one in by["hour"]]
+    assert hours == sorted(hours) and all(one.endswith(":00:00Z") for one in hours)
+    assert len(by["minute"]) == 10 and sum(one.requests for one in by["hour"]) == 10
+
+
+def answered(at: float, age: float | None, placement: str = "home", version: str = "1") -> Answered:
+    views = {"v": ViewState("missing" if age is None else "present", age), "w": ViewState("present", 3.0)}
+    request = RecommendRequest(user_id="u", placement=placement)
+    return Answered("0" * 32, at, "recommend", request, "default", version, {}, views, [Item("i", 1.0, "popular")],
+                    {"popular": 5}, [], {"engine": 0.001}, 1.0, 1)  # fmt: skip
+
+
+def test_what_the_log_has_is_what_was_tallied(tmp_path: Path) -> None:
+    """Restored from Parquet the day is the same as told live; older rows and those of this process stay out."""
+    log, live, restored = AnswerLog(tmp_path / LOG), Tallies(SLOS), Tallies(SLOS)
+    rng = np.random.default_rng(3)
+    for n in range(500):
+        at, age = NOW - 170 * n - 5, None if n % 9 == 0 else float(rng.lognormal(3, 2))
+        one = answered(at, age, "home" if n % 2 else "cart", str(n % 3))
+        log.put(one)
+        live.add(at, one.request.placement, one.version, one.views)
+    log.put(answered(NOW - 90_000, 1.0))
+    log.put(answered(NOW + 1, 1.0))
+    log.flush()
+    assert restore(restored, tmp_path / LOG, NOW) is None
+    for view in ("v", "w"):
+        for by in ("placement", "model_version", "hour"):
+            assert restored.grouped(view, 86400, by, NOW) == live.grouped(view, 86400, by, NOW)
+
+
+def test_a_log_that_is_not_there_is_nothing_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    assert restore(Tallies(SLOS), tmp_path / LOG, NOW) is None
+    folder = tmp_path / LOG / "date=2026-11-18" / "hour=10"
+    folder.mkdir(parents=True)
+    (folder / "1-1-1.parquet").write_bytes(b"no parquet")
+    assert "could not be read" in (restore(Tallies(SLOS), tmp_path / LOG, NOW) or "")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (None, JSON), ("*/*", JSON), ("text/csv", CSV), (ARROW, ARROW), ("text/*", CSV), ("text/html, */*;q=0.1", JSON),
+        ("application/json;q=0.5, text/csv;q=0.6", CSV), ("text/csv;q=0, */*", JSON),
+        ("APPLICATION/VND.APACHE.ARROW.STREAM ; q=1", ARROW), ("text/csv;q=wild, application/json;q=0.1", JSON),
+    ],
+)  # fmt: skip
+def test_accept_is_honoured(accept: str | None, kind: str) -> None:
+    assert chosen(accept) == kind
+
+
+def test_what_nobody_writes_is_not_acceptable() -> None:
+    for accept in ("text/html", "*/*;q=0", "application/xml, image/*"):
+        with pytest.raises(NotAcceptable, match="there are application/json, text/csv"):
+            chosen(accept)
+
+
+async def freshness(client: Client, path: str, accept: str = JSON) -> bytes:
+    async with client.session.get(f"{client.url}{path}", headers={"Accept": accept}) as response:
+        assert response.status == 200, await response.text()
+        assert response.content_type == accept
+        return await response.read()
+
+
+async def test_the_service_tells_how_fresh_its_views_are_and_were(client: Client) -> None:
+    """In the store and as served, the same in three encodings."""
+    for _ in range(7):
+        await client.recommend(user_id="u5")
+    await client.recommend(user_id="u5", placement="popular")
+    for _ in range(100):
+        report = msgspec.json.decode(await freshness(client, "/v1/freshness"), type=FreshnessReport)
+        if report.views[0].sample is not None:
+            break
+        await asyncio.sleep(0.05)
+    views = {one.view: one for one in report.views}
+    assert set(views) == {"user_profile", "user_activity", "user_recent", "item_stats"}
+    activity = views["user_activity"]
+    assert (activity.entity, activity.slo_s, activity.max_age_s) == ("user", 300, 30 * 86400)
+    assert activity.last_materialized is not None and activity.newest_event is not None
+    assert activity.sample is not None and activity.sample.entities >= 12 and activity.sample.age_s is not None
+    assert activity.served["5m"].requests >= 8 and activity.served["24h"].age_s is not None
+    assert views["item_stats"].served["5m"].requests == 0 and views["item_stats"].sample is not None
+    rows = list(csv.DictReader(io.StringIO((await freshness(client, "/v1/freshness", CSV)).decode())))
+    table = pa.ipc.open_stream(await freshness(client, "/v1/freshness", ARROW)).read_all()
+    assert len(rows) == 16 == table.num_rows and rows[0].keys() == set(table.column_names)
+    told: Any = next(row for row in table.to_pylist() if row["view"] == "user_activity" and row["scope"] == "1h")
+    assert told["requests"] == activity.served["1h"].requests and told["age_p50_s"] == pytest.approx(
+        activity.served["1h"].age_s.p50
+    )  # type: ignore[union-attr]
+
+
+async def test_one_view_in_groups_and_what_cannot_be_asked(client: Client) -> None:
+    path = "/v1/freshness/user_recent?window=1h&by=placement"
+
+    async def groups() -> dict[str, int]:
+        report = msgspec.json.decode(await freshness(client, path), type=ViewReport)
+        return {one.group: one.requests for one in report.groups}
+
+    before = await groups()
+    for placement in ("home", "home", "popular"):
+        await client.recommend(user_id="u5", placement=placement)
+    after = await groups()
+    assert (after["home"] - before.get("home", 0), after["popular"] - before.get("popular", 0)) == (2, 1)
+    rows = list(csv.DictReader(io.StringIO((await freshness(client, path, CSV)).decode())))
+    assert {row["group"]: int(row["requests"]) for row in rows if row["by"] == "placement"} == after
+    for bad, status, said in (
+        ("user_recnt", 404, "no feature view 'user_recnt'; there are item_stats, user_activity"),
+        ("user_recent?window=2d", 422, "at most a day"),
+        ("user_recent?by=user", 422, "none of placement, model_version, hour, minute"),
+        ("user_recent?wndow=1h", 422, "Unknown parameter"),
+    ):
+        found_status, text = await client.get(f"/v1/freshness/{bad}")
+        assert found_status == status and said in text, text
+    async with client.session.get(f"{client.url}/v1/freshness", headers={"Accept": "text/html"}) as response:
+        assert response.status == 406
+
+
+async def test_the_metric_that_feast_users_chart_is_there(client: Client) -> None:
+    await asyncio.sleep(0.3)
+    _, text = await client.get("/metrics")
+    lines = [line for line in text.splitlines() if line.startswith("feast_feature_freshness_seconds{")]
+    assert len(lines) == 4 and all('project="deployment"' in line for line in lines)
+
+
+async def test_the_terminal_shows_the_same(client: Client, deployment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(command, "console", Console(file=output))
+    await client.recommend(user_id="u5")
+    await asyncio.to_thread(command.freshness, deployment, client.url, watch=False)
+    shown = output.getvalue()
+    assert "user_activity" in shown and "item_stats" in shown and "5m" in shown
+    with pytest.raises(ServiceError, match="no service answers at"):
+        command.freshness(deployment, "http://127.0.0.1:1", watch=False)
+    with pytest.raises(ServiceError, match="is no http address"):
+        command.freshness(deployment, "file:///etc/passwd", watch=False)
+    assert [command.span(one) for one in (0.25, 90, 7200, 200_000)] == ["250ms", "1.5m", "2h", "2.3d"]
