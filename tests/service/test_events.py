@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from features.consumer import Consumer
 from service.events import LONGEST_LINE, microseconds, spell
 from tests.service.conftest import Client
 
@@ -154,6 +155,11 @@ async def test_events_that_are_not_in_the_features_in_time_are_said_to_be_missin
     token = (await send(client, event(user_id="u2", item_id="i00019")))["token"]
     items, degraded = await recent(client, "u2", token)
     assert degraded == ["context"] and items and items[-1] != "i00019"
+    assert client.app.api.recommender is not None
+    other = Consumer(client.app._pipeline(), "deployment")  # nothing is left for the tests after this one
+    other.start()
+    assert await client.app.api.recommender.applied.wait(token, 60.0)
+    await other.stop()
 
 
 def test_times_are_read_to_the_microsecond() -> None:
