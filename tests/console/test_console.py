@@ -5,20 +5,17 @@ The assertions compare the page with the endpoints of the same service, so they 
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-TAB, ENTER = "\ue004", "\ue007"
+from tests.console.page import ENTER, TAB, Page, http
+
 USER = "u00012"
 
 CONTRAST = """
@@ -58,61 +55,6 @@ FIGURES = """
 """
 
 
-def http(url: str, body: Any = None, method: str | None = None) -> Any:
-    data = body.encode() if isinstance(body, str) else json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
-
-
-class Page:
-    """The console at one width, in the words that a test wants to use."""
-
-    def __init__(self, driver: Any, url: str) -> None:
-        self.driver, self.url = driver, url
-
-    def open(self, width: int = 1400) -> Page:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.driver.get(f"{self.url}/console?every=0.5")
-        self.until(lambda: self.all("#views tbody tr") and "/s" in self.text("#rate"))
-        return self
-
-    def js(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def all(self, selector: str) -> list[Any]:
-        return list(self.driver.find_elements("css selector", selector))
-
-    def text(self, selector: str) -> str:
-        return str(self.driver.find_element("css selector", selector).text)
-
-    def texts(self, selector: str) -> list[str]:
-        return [element.text for element in self.all(selector)]
-
-    def until(self, holds: Callable[[], Any], seconds: float = 10) -> Any:
-        give_up = time.monotonic() + seconds
-        while not (found := holds()):
-            assert time.monotonic() < give_up, f"not within {seconds} s; the banner says {self.text('#banner')!r}"
-            time.sleep(0.05)
-        return found
-
-    def try_user(self, **fields: str) -> None:
-        for name, value in fields.items():
-            field = self.driver.find_element("id", name)
-            field.clear()
-            field.send_keys(value)
-        self.driver.find_element("id", "user_id").send_keys(ENTER)
-        self.until(lambda: self.text("#try-summary") not in ("", "Asking…"))
-
-    def theme(self, wanted: str) -> None:
-        while self.js("return document.documentElement.dataset.theme") != wanted:
-            self.driver.find_element("id", "theme").click()
-
-    def press(self, keys: str) -> None:
-        self.driver.switch_to.active_element.send_keys(keys)
-
-
 @pytest.fixture(scope="module")
 def console_url() -> Iterator[str]:
     """Where the service is; the stub of this directory, in its own process."""
@@ -129,22 +71,6 @@ def switch(console_url: str) -> Iterator[Callable[[str, str], None]]:
     yield lambda part, state: http(f"{console_url}/stub/{part}", state, "PUT")
     http(f"{console_url}/stub/answers", "yes", "PUT")
     http(f"{console_url}/stub/redis", "up", "PUT")
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        pytest.skip("chromium or chromedriver is not installed (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for one in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(one)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

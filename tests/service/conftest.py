@@ -41,8 +41,12 @@ def save_untrained(models: Path, seed: int = 0, **changes: Any) -> Path:
 @pytest.fixture(scope="session")
 def deployment(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DIR: shoppers u0..u11 with 600 events over the last 40 days, 200 items, two versions, features online."""
-    directory = tmp_path_factory.mktemp("deployment")
-    init(directory, "deployment", valkey.address)
+    return make_deployment(tmp_path_factory.mktemp("deployment"), valkey.address)
+
+
+def make_deployment(directory: Path, address: str) -> Path:
+    """A shop, its features online and two untrained versions."""
+    init(directory, "deployment", address)
     one = shop(items=ITEMS, start=datetime.now(UTC).replace(microsecond=0) - timedelta(days=40))
     write_shop(one, directory / "data")
     Deployment.at(directory).name_shop({"format": "test"})

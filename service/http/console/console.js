@@ -74,7 +74,7 @@ function banner(title = "", text = "") {
   place.replaceChildren(...(title ? [make("strong", { textContent: title }), ` ${text}`] : []));
 }
 
-const WORDS = { features: "no features", user: "unknown user", item: "unknown item", count: "too few items" };
+const WORDS = { context: "late events", features: "no features", user: "unknown user", item: "unknown item", count: "too few items" };
 
 function rates(last) {
   if (!last) return;

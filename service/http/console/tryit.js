@@ -4,6 +4,7 @@ import { age, ask, byId, make, Problem, show } from "./api.js";
 
 const FIELDS = ["user_id", "placement", "item_id", "count"];
 const DEGRADED = {
+  context: "The events that it was to know of were not in the features in time: those that were there were used.",
   features: "The feature store did not answer in time, or held something unreadable: defaults were used.",
   user: "The user is unknown and the session is empty: popular items.",
   item: "The item in view is not in the catalogue: popular items.",
@@ -19,6 +20,7 @@ const STATUS = {
 const SOURCES = {
   personal: "near this shopper", session: "near this visit", covisit: "touched together with recent items",
   similar: "like the item in view", popular: "popular items",
+  cold_start: "new since the model was trained: where its category is",
 };
 
 const LAST = 8; // of a list; lists of items have the newest last
