@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +48,8 @@ ITEMS = 32
 """Items in one script call."""
 HOT = 10_000
 """Users who are remembered from one batch to the next; whom another wrote meanwhile, the script refuses."""
+LINGER_S = 0.005
+"""Between two batches, when events are few: a batch of ten costs little more than a batch of one."""
 TRIES = 20
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 ACTIVITY, RECENT, STATS = "user_activity", "user_recent", "item_stats"
@@ -87,7 +88,6 @@ class Consumer:
         self.name = secrets.token_hex(8).encode()
         self.claim_after_s, self.block_s = claim_after_s, block_s
         self.consumed = self.unusable = 0
-        self.lag_s = 0.0  # from acceptance of the last batch's oldest event to its features
         self.hot: dict[str, User] = {}
         self.task: asyncio.Task[None] | None = None
         self.stopping = False
@@ -116,8 +116,11 @@ class Consumer:
                 entries: list[Entry] = []
                 if loop.time() - claimed_at >= self.claim_after_s / 2:
                     entries, claimed_at = await self.claim(), loop.time()
-                await self.consume(entries or await self.take())
+                entries = entries or await self.take()
+                await self.consume(entries)
                 failures = 0
+                if 0 < len(entries) < BATCH:
+                    await asyncio.sleep(LINGER_S)
             except Exception as error:
                 ready = False  # a store that lost its data has no group either
                 if not isinstance(error, FeatureStoreError):
@@ -176,7 +179,6 @@ class Consumer:
         """Features of everyone whom these entries are about."""
         if not entries:
             return
-        began = time.time()
         by_user: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
             by_user[entry[1].user_id].append(entry)
@@ -188,16 +190,19 @@ class Consumer:
             if number % TURN == TURN - 1:
                 await asyncio.sleep(0)
             writes.append(self.pipeline.execute(self.write(user_id, user, by_user[user_id], prices)))
-        for (user_id, user), written in zip(users.items(), await asyncio.gather(*writes), strict=True):
+        *done, _ = await asyncio.gather(*writes, self.pipeline.execute(self.newest(entries)))
+        for (user_id, user), written in zip(users.items(), done, strict=True):
             if written:
                 self.remember(user_id, user)
             else:
                 await self.again(user_id, by_user[user_id], prices)
         self.consumed += len(entries)
-        newest = b"%d" % max(event.at for _, event in entries)
-        views = [part for view in (ACTIVITY, RECENT, STATS) for part in (newest, view.encode())]
-        await self.pipeline.execute(encode(b"ZADD", self.keys.newest, b"GT", *views))
-        self.lag_s = max(0.0, time.time() - min(began, min(int(one.partition(b"-")[0]) for one, _ in entries) / 1e3))
+
+    def newest(self, entries: Sequence[Entry]) -> bytes:
+        """Tells those who watch freshness how far the views are."""
+        at = b"%d" % max(event.at for _, event in entries)
+        views = [part for view in (ACTIVITY, RECENT, STATS) for part in (at, view.encode())]
+        return encode(b"ZADD", self.keys.newest, b"GT", *views)
 
     async def prices(self, entries: Sequence[Entry]) -> dict[str, float]:
         """The price of each item bought by an event that does not say what was paid, as Feast's store has it."""
@@ -205,7 +210,7 @@ class Consumer:
         replies = await asyncio.gather(
             *(self.pipeline.execute(encode(b"HGET", self.item_key(item), ITEM_PRICE)) for item in items)
         )
-        return {item: float(decode_value(raw) or 0.0) for item, raw in zip(items, replies, strict=True) if raw}
+        return {item: price(raw) for item, raw in zip(items, replies, strict=True) if raw}
 
     async def known(self, user_ids: Sequence[str]) -> dict[str, User]:
         """The users as they were last written: by us, else as the store has them."""
@@ -295,6 +300,15 @@ def is_older(stamp: bytes | None, at: int) -> bool:
         return stamp is None or round(decode_timestamp(stamp) * 1e6) <= at
     except ValueError:
         return True
+
+
+def price(raw: bytes) -> float:
+    """A stored price; nothing where it cannot be read or is none."""
+    try:
+        found = decode_value(raw)
+    except ValueError:
+        return 0.0
+    return float(found) if isinstance(found, int | float) else 0.0
 
 
 def paid(event: Event, prices: Mapping[str, float]) -> float:

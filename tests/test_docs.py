@@ -53,8 +53,8 @@ def test_every_error_and_every_degraded_reason_is_documented() -> None:
     for look in LOOKS.values():
         assert f"`{look.slug}`" in DOCS["docs/api.md"]
     source = Path(recommend.__file__).read_text()
-    reasons = set(re.findall(r'degraded\.append\("(\w+)"\)', source)) | {"features"}
-    assert reasons == {"features", "user", "item", "count"}
+    reasons = set(re.findall(r'degraded\.append\("(\w+)"\)', source)) | {"features", "context"}
+    assert reasons == {"context", "features", "user", "item", "count"}
     for reason in reasons:
         assert f"| `{reason}` |" in DOCS["docs/api.md"]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,3 +169,17 @@ def test_times_are_read_to_the_microsecond() -> None:
     assert microseconds("2026-11-23T19:00:00.123456Z") == microseconds("2026-11-23T20:00:00.123456+01:00")
     assert microseconds("1970-01-01T00:00:01.000001Z") == 1_000_001 == microseconds(1.000001)
     assert [spell(us) for us in (90_000_000, 5_400_000_000, 300_000_000)] == ["1.5 min", "1.5 h", "5 min"]
+
+
+async def test_a_process_of_its_own_turns_events_into_features(client: Client, deployment: Path) -> None:
+    """`endcap ingest` beside a service that does not consume; SIGTERM ends it, and it says what it did."""
+    assert client.app.metrics.consumer is not None and client.app.api.recommender is not None
+    await client.app.metrics.consumer.stop()  # type: ignore[attr-defined]
+    command = [sys.executable, "-m", "service.cli", "ingest", "--dir", str(deployment)]
+    ingest = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    token = (await send(client, event(user_id="apart", item_id="i00019")))["token"]
+    assert await client.app.api.recommender.applied.wait(token, 30.0)
+    assert (await recent(client, "apart", token))[0] == ["i00019"]
+    ingest.terminate()
+    output, _ = await ingest.communicate()
+    assert ingest.returncode == 0 and b"1 events are in the features, 0 could not be used" in output
