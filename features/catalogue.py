@@ -97,6 +97,7 @@ class Catalogue:
         self.pipeline, self.keys, self.now = pipeline, Keys(project), now
         self.entity = key_maker(project, "item_id")
         self.task: asyncio.Task[None] | None = None
+        self.loaded = asyncio.Event()  # set once all changes so far were handed over
 
     async def publish(self, changes: Sequence[ItemChange]) -> None:
         """Raises FeatureStoreError; changes of earlier chunks are then out, and sending them again is no harm."""
@@ -155,6 +156,7 @@ class Catalogue:
                 changes, at = await self.load()
                 if changes:
                     apply(changes)
+                self.loaded.set()
                 while True:
                     changes, at = await self.after(at)
                     failures = 0

@@ -55,3 +55,18 @@ class Intake:
         parts = [part for event in events for part in (event.event_id.encode(), encode_event(event))]
         lifetime, most = b"%d" % int(2 * self.remember_s + 60), b"%d" % self.max_backlog
         return encode(b"EVAL", ACCEPT, b"3", *keys, lifetime, most, *parts)
+
+
+async def durability(pipeline: Pipeline) -> str | None:
+    """What a power cut could cost, in a line; None where every write is on disk before its reply.
+
+    Raises FeatureStoreError where the server does not say.
+    """
+    found = {}
+    for name in (b"appendonly", b"appendfsync"):
+        reply = await pipeline.execute(encode(b"CONFIG", b"GET", name))
+        found[name.decode()] = reply[1].decode() if len(reply) == 2 else "unknown"
+    if found == {"appendonly": "yes", "appendfsync": "always"}:
+        return None
+    said = ", ".join(f"{name} {value}" for name, value in found.items())
+    return f"accepted events may be lost with Redis's power ({said}); appendonly yes and appendfsync always keep them"

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -15,19 +16,16 @@ from aiohttp import web
 from features.applied import Applied
 from features.catalogue import Catalogue
 from features.consumer import Consumer
-from features.errors import FeaturesError, FeatureStoreError
+from features.errors import FeatureStoreError
 from features.freshness import Sampler, ViewSpec, view_specs
-from features.intake import Intake
-from features.online import OnlineReader, ReadPlan, View
+from features.intake import Intake, durability
+from features.online import OnlineReader
 from features.pipeline import Pipeline
-from features.registry import ServiceFeatures, service_features
 from features.store import connection, open_store
 from ranking.batch import Query
 from ranking.batcher import LocalEngine
 from ranking.device import choose
 from ranking.engine import BatchPath
-from ranking.errors import BundleError
-from ranking.schema import UserSchema, check_references
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
 from ranking.sources.personal import Personal
@@ -39,6 +37,7 @@ from service.answered import Answered
 from service.config import Config, check_sources
 from service.errors import ServiceError
 from service.events import EventDoor
+from service.fit import fit
 from service.freshness import Freshness, Tallies, restore
 from service.http.server import Api
 from service.items import ItemDoor
@@ -51,6 +50,8 @@ SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
 CPU_BATCH, GPU_BATCH = 4, 64
+STORE_S = 2.0
+"""How long a start waits for the store before it goes on without."""
 
 
 class App:
@@ -101,10 +102,13 @@ class App:
         self.engine = LocalEngine(
             paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue
         )
-        self._open_catalogue(plan.project, self.engine, self.versions)
+        catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
         self.metrics.waiting = lambda: len(self.engine.waiting) if self.engine else 0
         self.engine.start()
+        with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
+            await asyncio.wait_for(catalogue.loaded.wait(), STORE_S)
         await self._warm_up(self.engine)
+        await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
         self.api.describe([items.ids[row] for row in items.popular[:4]])
         self.api.recommender = Recommender(
@@ -120,6 +124,14 @@ class App:
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()
+
+    async def _say_how_durable(self, pipeline: Pipeline) -> None:
+        """A notice where a Redis that is not our own may lose what it has accepted."""
+        if self.config.features.embedded_valkey or not self.config.events.consume:
+            return
+        with suppress(TimeoutError, FeatureStoreError):  # many a hosted Redis does not say
+            if said := await asyncio.wait_for(durability(pipeline), STORE_S):
+                self.notices.append(said)
 
     def _pipeline(self) -> Pipeline:
         """A connection to the online store, closed when the service stops."""
@@ -174,7 +186,7 @@ class App:
         self.closing.append(applied.close)
         return applied
 
-    def _open_catalogue(self, project: str, engine: LocalEngine, versions: Versions) -> None:
+    def _open_catalogue(self, project: str, engine: LocalEngine, versions: Versions) -> Catalogue:
         """Opens the door for item changes, and has those of all workers applied between two batches."""
         bundles = versions.all()
         publisher = Catalogue(self._pipeline(), project)
@@ -183,6 +195,7 @@ class App:
         follower = Catalogue(self._pipeline(), project)
         follower.start(lambda changes: engine.change([(one.item_id, one.facts) for one in changes]))
         self.closing.append(follower.stop)
+        return follower
 
     def _load_bundles(self) -> Versions:
         models = self.directory / self.config.models.directory
@@ -225,51 +238,6 @@ class App:
             await self.engine.stop()
         for close in reversed(self.closing):
             await close()
-
-
-def fit(repo: Path, versions: Versions) -> tuple[ReadPlan, ReadPlan, list[str]]:
-    """What the online reader must read for the loaded versions, checked against the Feast registry; and all that Feast
-    offers of a user.
-
-    A version that was trained on what Feast does not offer (any more) is unloaded, and the list says so. Raises
-    BundleError, which says what differs, where it is one that a placement answers with.
-    """
-    store = open_store(repo)
-    offered: dict[str, ServiceFeatures] = {}
-    notices, views = [], dict[str, tuple[list[str], float | None]]()
-    for bundle in versions.all():
-        name = bundle.schema.feature_service
-        service = offered.setdefault(name, service_features(store, name, "user"))
-        if complaints := differences(bundle.schema, service):
-            said = "does not fit the Feast registry: " + "; ".join(complaints)
-            if versions.stands_on(bundle):
-                raise BundleError(bundle.path, said)
-            versions.drop(bundle)
-            notices.append(f"{bundle.path}: not loaded: {said}")
-            continue
-        ages = {view.name: view.max_age_s for view in service.views}
-        for reference in bundle.schema.references():
-            view, _, feature = reference.partition(":")
-            wanted, _ = views.setdefault(view, ([], ages[view]))
-            if feature not in wanted:
-                wanted.append(feature)
-    entities = {(service.project, service.join_key) for service in offered.values()}
-    if len(entities) != 1:
-        raise FeaturesError(f"the models' feature services differ in project or user entity: {sorted(entities)}")
-    project, join_key = entities.pop()
-    read = [View(name, tuple(one), age) for name, (one, age) in views.items()]
-    every = {view.name: view for service in offered.values() for view in service.views}
-    return ReadPlan(project, join_key, read), ReadPlan(project, join_key, list(every.values())), notices
-
-
-def differences(schema: UserSchema, service: ServiceFeatures) -> list[str]:
-    """What a model was trained on that its feature service does not offer as it did then."""
-    complaints = check_references(schema.references(), service.types)
-    for view in service.views:
-        trained = schema.max_age_s.get(view.name, view.max_age_s)
-        if trained != view.max_age_s:
-            complaints.append(f"{view.name}: trained with max age {trained} s, Feast's ttl is {view.max_age_s} s")
-    return complaints
 
 
 async def serve(

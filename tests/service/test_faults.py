@@ -13,9 +13,12 @@ import aiohttp
 import pytest
 
 from features.errors import FeatureStoreError
+from features.intake import durability
+from features.pipeline import Pipeline, encode
 from ranking.errors import BundleError
 from service.app import App
 from service.config import read_config
+from service.valkey import EmbeddedValkey, free_port
 from tests.service.conftest import Client, save_untrained
 from tests.service.test_http import ids
 
@@ -31,6 +34,35 @@ async def test_when_the_store_fails_the_answer_goes_on_with_defaults(client: Cli
     answer = await client.recommend(user_id="u1", count=5)
     assert answer["degraded"] == ["features"] and len(answer["items"]) == 5
     assert {view["status"] for view in answer["features"].values()} == {"not_read"}
+
+
+async def test_without_a_store_events_and_item_changes_are_told_to_come_again(client: Client) -> None:
+    """503 with Retry-After and what to do; and what is in the store cannot be shown."""
+    gone = Pipeline("127.0.0.1", free_port())
+    intake, insight = client.app.api.intake, client.app.api.insight
+    intake.events.intake.pipeline = gone  # type: ignore[union-attr]
+    intake.items.publisher.pipeline = gone  # type: ignore[union-attr]
+    insight.reader.pipeline = gone  # type: ignore[union-attr]
+    row = {"event_id": "gone", "user_id": "u1", "item_id": "i00001", "type": "view"}
+    for path, body in (("events", {"events": [row]}), ("items", {"items": [{"item_id": "i00001", "price": 1.0}]})):
+        problem = await client.post(f"/v1/{path}", body, 503)
+        assert problem["type"] == "urn:endcap:problem:not-stored" and "Send" in problem["detail"]
+        assert client.headers["Retry-After"] == "1"
+    status, text = await client.get("/v1/features/user/u1")
+    assert status == 503 and "store-unavailable" in text
+    await gone.close()
+
+
+async def test_a_redis_that_may_lose_what_it_accepted_is_told_at_the_start(tmp_path: Path) -> None:
+    """And one that has every write on disk first is not."""
+    server = EmbeddedValkey(tmp_path, "127.0.0.1", free_port())
+    server.start()
+    pipeline = Pipeline(server.host, server.port)
+    assert await durability(pipeline) is None
+    await pipeline.execute(encode(b"CONFIG", b"SET", b"appendfsync", b"everysec"))
+    assert "appendonly yes, appendfsync everysec" in (await durability(pipeline) or "")
+    await pipeline.close()
+    server.stop()
 
 
 async def test_when_the_store_is_slow_the_answer_goes_on_within_its_share(client: Client) -> None:
