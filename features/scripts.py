@@ -65,7 +65,7 @@ end
 local function stamp(us)
   local seconds, micros = math.floor(us / 1000000), us % 1000000
   local out = seconds > 0 and '\\8' .. varint(seconds) or ''
-  return micros > 0 and out .. '\16' .. varint(micros * 1000) or out
+  return micros > 0 and out .. '\\16' .. varint(micros * 1000) or out
 end
 local function seconds_of(bytes)
   local function read(at)

@@ -122,6 +122,8 @@ async def test_an_items_counts_are_those_of_training_at_its_newest_event(fresh: 
         wanted = item_popularity(times, batch.purchase[places], times[-1:])
         found = features(store, "item", f"i{number:05d}", "item_stats", list(wanted))
         assert found == {name: int(counts[0]) for name, counts in wanted.items()}
+        key = key_maker(store.project, "item_id")(f"i{number:05d}")
+        assert store.client.hget(key, timestamp_field("item_stats")) == encode_timestamp(int(times[-1]))
 
 
 @pytest.mark.parametrize("seed", range(4))
