@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import FeaturesError
@@ -83,14 +86,19 @@ def newest_row(source: Any) -> float | None:
     path = Path(str(getattr(source, "path", "")))
     if not path.is_file():
         return None
-    metadata = pq.ParquetFile(path).metadata
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):  # half written, or none at all
+        return None
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     if source.timestamp_field not in names:
         return None
     column = names.index(source.timestamp_field)
     every = [metadata.row_group(group).column(column).statistics for group in range(metadata.num_row_groups)]
-    newest = [one.max.timestamp() for one in every if one is not None and one.has_min_max]
-    return max(newest, default=None)
+    newest = [one.max for one in every if one is not None and one.has_min_max]
+    # A time without a zone is UTC, as Feast has it; Python would take it for local time.
+    times = [one if one.tzinfo else one.replace(tzinfo=UTC) for one in newest if isinstance(one, datetime)]
+    return max((one.timestamp() for one in times), default=None)
 
 
 class Sampler:
@@ -140,18 +148,20 @@ class Sampler:
         self.newest[view] = max((*stamps, *(() if known is None else (known,))), default=None)
 
     async def keys(self, join_key: str) -> list[bytes]:
-        """Keys of entities, from where the last look ended."""
+        """Keys of entities, from where the last look ended and, if that is near the end, on from the beginning."""
         empty, tail = key_maker(self.project, join_key)(""), self.project.encode()
         head = empty[: len(empty) - len(tail) - 4]
         pattern = b"".join(b"\\" + bytes([c]) if c in b"\\*?[]" else bytes([c]) for c in head) + b"*"
         found: dict[bytes, None] = {}
         cursor = self.cursors.get(join_key, b"0")
+        from_start = cursor == b"0"
         for _ in range(SCAN_CALLS):
             command = encode(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % SCAN_COUNT)
             cursor, some = await self.pipeline.execute(command)
-            found.update(dict.fromkeys(key for key in some if key.endswith(tail)))
-            if cursor == b"0" or len(found) >= self.sample:
+            found.update(dict.fromkeys(key for key in some if is_entity(key, head, tail)))
+            if len(found) >= self.sample or (cursor == b"0" and from_start):
                 break
+            from_start = from_start or cursor == b"0"
         self.cursors[join_key] = cursor
         return list(found)
 
@@ -160,8 +170,17 @@ class Sampler:
         found: list[list[float | None]] = []
         for start in range(0, len(keys), CHUNK):
             replies = [self.pipeline.execute(encode(b"HMGET", key, *fields)) for key in keys[start : start + CHUNK]]
-            found += [[event_time(one) for one in await reply] for reply in replies]
+            # Gathered, because a lost connection fails all of them, and each must be heard.
+            found += [[event_time(one) for one in reply] for reply in await asyncio.gather(*replies)]
         return found
+
+
+def is_entity(key: bytes, head: bytes, tail: bytes) -> bool:
+    """Whether a key that begins with `head` is of the project `tail`. Its id must be as long as it says: the keys of a
+    project `myshop` end as those of `shop` do.
+    """
+    size = int.from_bytes(key[len(head) : len(head) + 4], "little")
+    return key.endswith(tail) and len(key) == len(head) + 4 + size + len(tail)
 
 
 def event_time(raw: bytes | None) -> float | None:

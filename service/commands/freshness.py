@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -63,8 +64,10 @@ def ask(url: str) -> FreshnessReport:
             return msgspec.json.decode(response.read(), type=FreshnessReport)
     except urllib.error.HTTPError as error:
         raise ServiceError(f"{url} says {error.code}: {error.read().decode(errors='replace')[:200]}") from error
-    except OSError as error:
-        reason = getattr(error, "reason", error)
+    except http.client.InvalidURL as error:
+        raise ServiceError(f"{url!r} is no http address: {error}") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
         raise ServiceError(f"no service answers at {url}: {reason}; `endcap serve` starts one") from error
     except msgspec.MsgspecError as error:
         raise ServiceError(f"{url} answers something else than freshness: {error}") from error

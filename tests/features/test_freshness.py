@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import redis
 
 from features.errors import FeaturesError, FeatureStoreError
-from features.freshness import Sampler, ViewSpec, judge, span, view_specs
+from features.freshness import Sampler, ViewSpec, judge, newest_row, span, view_specs
 from features.keys import Keys
 from features.layout import encode_timestamp, key_maker, timestamp_field
 from features.pipeline import Pipeline
@@ -33,12 +35,12 @@ class Planted:
 
     def __init__(self, server: Server) -> None:
         self.project = "fresh*[" + secrets.token_hex(4)
-        self.client = redis.Redis(host=server.host, port=server.port, protocol=2)
+        self.client: Any = redis.Redis(host=server.host, port=server.port, protocol=2)
         self.sampler = Sampler(Pipeline(server.host, server.port), self.project, SPECS, now=lambda: NOW)
 
     def put(self, join_key: str, entity_id: str, **ages: float) -> None:
         stamps = {timestamp_field(view): encode_timestamp(int((NOW - age) * 1e6)) for view, age in ages.items()}
-        self.client.hset(key_maker(self.project, join_key)(entity_id), mapping={**stamps, b"x": b"y"})  # type: ignore[dict-item]
+        self.client.hset(key_maker(self.project, join_key)(entity_id), mapping={**stamps, b"x": b"y"})
 
 
 @pytest.fixture
@@ -77,6 +79,25 @@ async def test_a_sample_is_bounded_and_the_next_one_goes_on(planted: Planted) ->
     assert planted.sampler.newest["fast"] == pytest.approx(NOW - 100, abs=1e-3)
 
 
+async def test_no_sample_is_only_the_few_keys_before_the_end_of_a_walk(planted: Planted) -> None:
+    """A walk that ends before the sample is full goes on from the beginning, and counts no entity twice."""
+    for n in range(1300):
+        planted.put("user_id", f"u{n}", fast=1.0)
+    planted.sampler.sample = 600
+    seen = [(await planted.sampler.look())["fast"].entities for _ in range(8)]
+    assert all(600 <= one <= 1300 for one in seen), seen
+
+
+async def test_a_project_whose_name_ends_with_ours_is_not_ours(planted: Planted) -> None:
+    planted.put("user_id", "u", fast=5.0)
+    theirs = key_maker("my" + planted.project, "user_id")("u")
+    planted.client.hset(theirs, timestamp_field("fast"), encode_timestamp(int((NOW - 9000) * 1e6)))
+    same_length = key_maker("x" * len(planted.project), "user_id")("u")
+    planted.client.hset(same_length, timestamp_field("fast"), encode_timestamp(int((NOW - 9000) * 1e6)))
+    found = (await planted.sampler.look())["fast"]
+    assert found.entities == 1 and found.within_slo == 1.0
+
+
 async def test_the_newest_event_that_a_consumer_wrote_is_known_at_once(planted: Planted) -> None:
     planted.client.zadd(Keys(planted.project).newest, {"fast": int((NOW - 3) * 1e6), "gone": 5})
     assert await planted.sampler.look() == {}
@@ -111,6 +132,22 @@ def test_slos_come_from_the_tags_of_the_definitions(tmp_path: Path, valkey: Serv
         view_specs(open_store(tmp_path))
 
 
+def test_the_newest_row_of_a_source_is_read_where_its_file_says_it(tmp_path: Path) -> None:
+    """A time without a zone is UTC, and a file that cannot be read, or holds no times, ends nothing."""
+
+    class Source:
+        path, timestamp_field = str(tmp_path / "rows.parquet"), "at"
+
+    assert newest_row(Source) is None
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 half")
+    assert newest_row(Source) is None
+    pq.write_table(pa.table({"at": [1, 2]}), Source.path)
+    assert newest_row(Source) is None
+    for zone in (None, "UTC", "Asia/Tokyo"):
+        pq.write_table(pa.table({"at": pa.array([int(NOW) - 1, int(NOW)], pa.timestamp("s", zone))}), Source.path)
+        assert newest_row(Source) == NOW
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("5m", 300), ("26h", 93600), ("7d", 604800), ("1.5h", 5400)]
 )
@@ -129,7 +166,7 @@ def test_the_embedded_server_keeps_what_it_has_taken(tmp_path: Path) -> None:
     """Killed and started anew it has every write that it answered."""
     server = EmbeddedValkey(tmp_path, "127.0.0.1", free_port())
     server.start()
-    client = redis.Redis(port=server.port, protocol=2)
+    client: Any = redis.Redis(port=server.port, protocol=2)
     for n in range(200):
         client.set(f"k{n}", n)
     assert server.process is not None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import socket
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -19,7 +21,7 @@ from service.answer_log import LOG, AnswerLog
 from service.answered import Answered
 from service.commands import freshness as command
 from service.errors import NotAcceptable, ServiceError
-from service.freshness import Tallies, restore
+from service.freshness import Freshness, Tallies, restore
 from service.freshness_wire import ARROW, CSV, JSON, FreshnessReport, ViewReport, chosen
 from service.wire import Item, RecommendRequest
 from tests.service.conftest import Client
@@ -39,7 +41,7 @@ def test_quantiles_and_the_share_within_the_slo_are_those_of_the_answers() -> No
     for age in ages.tolist():
         tallies.add(NOW, "home", "1", present(age))
     for status in ("missing", "missing", "not_read"):
-        tallies.add(NOW, "home", "1", {"v": ViewState(status, None)})  # type: ignore[arg-type]
+        tallies.add(NOW, "home", "1", {"v": ViewState(status, None)})
     found = tallies.served("v", 300, NOW)
     assert found.requests == 6_003 and found.missing == pytest.approx(2 / 6_003)
     assert found.not_read == pytest.approx(1 / 6_003) and found.within_slo == pytest.approx((ages <= 60).mean())
@@ -67,6 +69,99 @@ def test_a_window_ends_now_and_a_day_is_all_that_is_kept() -> None:
     for minute in range(3000):
         tallies.add(NOW + 60 * minute, "home", "1", present(1.0))
     assert len(tallies.minutes) <= 1441
+
+
+def test_a_quantile_is_within_nine_percent_even_where_all_ages_are_the_same() -> None:
+    for age in np.geomspace(0.002, 1e8, 999).tolist():
+        tallies = Tallies(SLOS)
+        tallies.add(NOW, "home", "1", present(age))
+        found = tallies.served("v", 300, NOW).age_s
+        assert found is not None and [found.p50, found.p99] == pytest.approx([age, age], rel=0.0906)
+
+
+def test_what_was_just_answered_is_in_the_shortest_window_at_every_second_of_a_minute() -> None:
+    """And never what is six minutes old in the window of five."""
+    for second in range(60):
+        tallies = Tallies(SLOS)
+        tallies.add(NOW + second - 1, "home", "1", present(1.0))
+        tallies.add(NOW + second - 360, "home", "1", present(1.0))
+        assert [tallies.served("v", window, NOW + second).requests for window in (1, 299, 300)] == [1, 1, 1]
+
+
+def test_hours_summed_once_say_what_their_minutes_say() -> None:
+    """At every place of a window in the hour, with answers told late, and after the hours have gone."""
+    rng, tallies = np.random.default_rng(5), Tallies(SLOS)
+
+    def agree(now: float) -> None:
+        for window in (300, 3600, 7200, 10_000, 86_400):
+            minutes = tallies.grouped("v", window, "minute", now)
+            total = tallies.served("v", window, now)
+            assert total.requests == sum(one.requests for one in minutes)
+            placements = tallies.grouped("v", window, "placement", now)
+            assert total.requests == sum(one.requests for one in placements)
+
+    for n in range(3000):
+        at = NOW + 37 * n
+        tallies.add(at, "home" if n % 3 else "cart", "1", present(float(rng.lognormal(3, 2))))
+        if n % 50 == 0:
+            agree(at)
+            tallies.add(at - 61, "late", "1", present(1.0))
+            agree(at)
+    assert 20 < len(tallies.hours) <= 25
+    agree(at + 43_200)
+    assert tallies.served("v", 86_400, at + 90_000).requests == 0
+
+
+async def test_sampling_outlives_whatever_feast_raises(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        project, specs, newest, looks = "p", (), dict[str, float | None](), 0
+        pipeline: Any = None
+
+        async def look(self) -> dict[str, Any]:
+            self.looks += 1
+            return {}
+
+        def take_up(self, specs: Any) -> None:
+            raise AssertionError("there are no new views")
+
+    async def respec() -> Any:
+        raise ValueError("half a registry")
+
+    broken: Any = Broken()
+    freshness = Freshness(broken, Tallies(SLOS), respec, interval_s=0.001)
+    freshness.start()
+    assert freshness.task is not None
+    for _ in range(500):
+        if broken.looks > 25:
+            break
+        await asyncio.sleep(0.01)
+    assert broken.looks > 25 and not freshness.task.done()
+    freshness.task.cancel()
+    assert "stay as they were: ValueError: half a registry" in caplog.text
+
+
+@pytest.mark.parametrize("said", [b"hello\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"])
+def test_what_is_no_service_is_one_line_and_a_watch_goes_on(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something else on the port, or an answer cut short by a restart; then nobody at all."""
+    monkeypatch.setattr(command, "EVERY_S", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+        def hang_up() -> None:
+            incoming, _ = listening.accept()
+            with incoming:
+                incoming.recv(65_536)
+                incoming.sendall(said)
+
+        answering = Thread(target=hang_up)
+        answering.start()
+        watching = command.again(url)
+        line = str(next(watching))
+        assert "still trying" in line and "\n" not in line
+        answering.join()
+    assert f"no service answers at {url}" in str(next(watching))
+    with pytest.raises(ServiceError, match="is no http address"):
+        command.ask("http://127.0.0.1:abc")
 
 
 def test_groups_by_placement_version_hour_and_minute() -> None:
@@ -161,9 +256,9 @@ async def test_the_service_tells_how_fresh_its_views_are_and_were(client: Client
     table = pa.ipc.open_stream(await freshness(client, "/v1/freshness", ARROW)).read_all()
     assert len(rows) == 16 == table.num_rows and rows[0].keys() == set(table.column_names)
     told: Any = next(row for row in table.to_pylist() if row["view"] == "user_activity" and row["scope"] == "1h")
-    assert told["requests"] == activity.served["1h"].requests and told["age_p50_s"] == pytest.approx(
-        activity.served["1h"].age_s.p50
-    )  # type: ignore[union-attr]
+    served = activity.served["1h"]
+    assert served.age_s is not None and told["requests"] == served.requests
+    assert told["age_p50_s"] == pytest.approx(served.age_s.p50)
 
 
 async def test_one_view_in_groups_and_what_cannot_be_asked(client: Client) -> None:
