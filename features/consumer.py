@@ -19,18 +19,19 @@ from typing import Any
 
 from features.errors import FeatureStoreError
 from features.events import Event, decode_event
-from features.functions import WINDOWS
 from features.keys import GROUP, Keys
-from features.layout import (
-    decode_timestamp,
-    decode_value,
-    encode_float32,
-    encode_int64,
-    encode_strings,
-    encode_timestamp,
-    feature_field,
-    key_maker,
-    timestamp_field,
+from features.layout import encode_timestamp, key_maker
+from features.liveviews import (
+    ACTIVITY,
+    ITEM_PRICE,
+    POPULARITY_HEAD,
+    RECENT,
+    STAMPS,
+    STATS,
+    features,
+    is_older,
+    paid,
+    price,
 )
 from features.pipeline import Pipeline, encode
 from features.scripts import APPLY, POPULARITY
@@ -52,17 +53,6 @@ LINGER_S = 0.005
 """Between two batches, when events are few: a batch of ten costs little more than a batch of one."""
 TRIES = 20
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-ACTIVITY, RECENT, STATS = "user_activity", "user_recent", "item_stats"
-STAMPS = (timestamp_field(ACTIVITY), timestamp_field(RECENT))
-ITEM_PRICE = feature_field(STATS, "price")
-POPULARITY_FIELDS: list[bytes] = [
-    part
-    for name, which, window in (
-        *((f"events_{window}", b"0", window) for window in ("24h", "7d", "30d")),
-        *((f"purchases_{window}", b"1", window) for window in ("7d", "30d")),
-    )
-    for part in (feature_field(STATS, name), which, b"%d" % WINDOWS[window])
-]
 
 
 @dataclass(slots=True)
@@ -290,39 +280,4 @@ class Consumer:
             counted.append(b"%d" % len(theirs))
             for one in theirs:
                 counted += [b"%d" % one.at, one.event_id.encode(), b"1" if one.kind == "purchase" else b"0"]
-        head = (timestamp_field(STATS), *POPULARITY_FIELDS)
-        return encode(b"EVAL", POPULARITY, b"%d" % len(keys), *keys, *head, *counted)
-
-
-def is_older(stamp: bytes | None, at: int) -> bool:
-    """Whether a view's row may be replaced by one of the time `at`: there is none, it is not newer, or unreadable."""
-    try:
-        return stamp is None or round(decode_timestamp(stamp) * 1e6) <= at
-    except ValueError:
-        return True
-
-
-def price(raw: bytes) -> float:
-    """A stored price; nothing where it cannot be read or is none."""
-    try:
-        found = decode_value(raw)
-    except ValueError:
-        return 0.0
-    return float(found) if isinstance(found, int | float) else 0.0
-
-
-def paid(event: Event, prices: Mapping[str, float]) -> float:
-    """What a purchase paid: what it says, else the item's price; nothing for other events."""
-    if event.kind != "purchase":
-        return 0.0
-    return prices.get(event.item_id, 0.0) if event.value is None else event.value
-
-
-def features(view: str, state: UserState) -> dict[bytes, bytes]:
-    """The view's values by hash field, in Feast's layout."""
-    if view == RECENT:
-        return {feature_field(view, name): encode_strings(items) for name, items in state.recent().items()}
-    return {
-        feature_field(view, name): encode_float32(value) if isinstance(value, float) else encode_int64(value)
-        for name, value in state.activity().items()
-    }
+        return encode(b"EVAL", POPULARITY, b"%d" % len(keys), *keys, *POPULARITY_HEAD, *counted)

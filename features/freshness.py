@@ -122,8 +122,9 @@ class Sampler:
         self.specs = specs
         self.newest = {one.view: self.newest.get(one.view) for one in specs}
         for one in specs:
-            if one.newest_batch is not None:
-                self.saw(one.view, [one.newest_batch])
+            # A file that was never loaded says nothing of the store.
+            if one.newest_batch is not None and one.last_materialized is not None:
+                self.saw(one.view, [min(one.newest_batch, one.last_materialized)])
 
     async def look(self) -> dict[str, Sampled]:
         """A sample of each view that has any entity. Raises FeatureStoreError."""

@@ -6,17 +6,17 @@ The batch is the truth up to its newest event: live events up to then are in it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from features.consumer import ACTIVITY, POPULARITY_FIELDS, RECENT, STATS, features
 from features.errors import FeatureStoreError
 from features.functions import WINDOWS
 from features.history import History as Batch
 from features.keys import GROUP, Keys
 from features.layout import encode_timestamp, key_maker, timestamp_field
+from features.liveviews import ACTIVITY, POPULARITY_HEAD, RECENT, features
 from features.pipeline import Pipeline, encode
 from features.progress import Progress, Report, silent
 from features.scripts import APPLY, POPULARITY
@@ -53,24 +53,24 @@ class Seed:
 
     async def run(self, progress: Progress = silent) -> Report:
         """Raises FeatureStoreError when the store does not take it."""
-        users = [
-            (self.batch.user_ids[n], self.history(places)) for n, places in self.groups(self.batch.user, "user_ids")
-        ]
-        items = list(self.groups(self.batch.item, "item_ids"))
+        users = self.groups(self.batch.user, self.batch.user_ids)
+        items = self.groups(self.batch.item, self.item_ids)
         total, done = len(users) + len(items), 0
         live = 0
         for start in range(0, len(users), STEP):
-            live += sum(await together([self.user(who, history) for who, history in users[start : start + STEP]]))
-            progress(done := done + STEP, total)
+            some = users[start : start + STEP]
+            live += sum(await asyncio.gather(*(self.user(who, self.history(places)) for who, places in some)))
+            progress(done := done + len(some), total)
         for start in range(0, len(items), STEP):
-            await together([self.item(self.item_ids[n], places) for n, places in items[start : start + STEP]])
-            progress(done := done + STEP, total)
-        progress(total, total)
+            chunk = items[start : start + STEP]
+            await asyncio.gather(*(self.item(item, places) for item, places in chunk))
+            progress(done := done + len(chunk), total)
         return Report(wrote={"user histories": len(users), "item counts": len(items), "live events kept": live})
 
-    def groups(self, keys: Any, ids: str) -> Sequence[tuple[int, Any]]:
-        count = len(self.batch.user_ids if ids == "user_ids" else self.item_ids)
-        return [(n, places) for n, places in enumerate(self.batch.groups(keys, count)) if len(places)]
+    def groups(self, keys: Any, ids: Sequence[str]) -> list[tuple[str, Any]]:
+        """Each entity that has events, with the places of those."""
+        places = self.batch.groups(keys, len(ids))
+        return [(one, theirs) for one, theirs in zip(ids, places, strict=True) if len(theirs)]
 
     def history(self, places: Any) -> History:
         """One user's events of the batch."""
@@ -118,9 +118,4 @@ class Seed:
             rows += [b"%d" % at, b"batch:%d" % place, b"1" if purchase else b"0"]
         keys = (self.keys.item(item_id), self.keys.bought(item_id), self.item_key(item_id))
         if await self.pipeline.execute(encode(b"EVAL", REPLACE, b"2", *keys[:2], b"%d" % self.batch.newest, *rows)):
-            head = (timestamp_field(STATS), *POPULARITY_FIELDS)
-            await self.pipeline.execute(encode(b"EVAL", POPULARITY, b"3", *keys, *head, b"0"))
-
-
-async def together(tasks: Sequence[Awaitable[Any]]) -> list[Any]:
-    return await asyncio.gather(*tasks)
+            await self.pipeline.execute(encode(b"EVAL", POPULARITY, b"3", *keys, *POPULARITY_HEAD, b"0"))

@@ -230,7 +230,9 @@ class Freshness:
             turn += 1
             if turn % 20 == 0:
                 try:
-                    self.sampler.take_up(await self.respec())
+                    specs = await self.respec()
+                    self.sampler.take_up(specs)
+                    self.tallies.slos = {one.view: one.slo_s for one in specs}
                 except Exception as error:  # noqa: BLE001 - whatever Feast raises, the store must still be sampled
                     log.warning("the feature views stay as they were: %s: %s", type(error).__name__, error)
 

@@ -35,7 +35,8 @@ def freshness(directory: Path, url: str | None, *, watch: bool) -> None:
     """Prints the table, with `watch` again and again. Raises ServiceError when nobody answers."""
     if url is None:
         service = Deployment.at(directory).config.service
-        url = f"http://{service.host}:{service.port}"
+        host = f"[{service.host}]" if ":" in service.host else service.host
+        url = f"http://{host}:{service.port}"
     if not watch:
         # A pipe has no width, and rich would take 80 letters.
         shown = console if console.is_terminal else Console(file=console.file, width=WIDE)

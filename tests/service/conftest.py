@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,18 @@ class Client:
             return response.status, await response.text()
 
 
-@pytest.fixture
-async def client(deployment: Path) -> AsyncIterator[Client]:
+@asynccontextmanager
+async def running(deployment: Path) -> AsyncIterator[Client]:
+    """The service on a free port, until the end of the block."""
     app = App(deployment, read_config(deployment))
     port = await app.listen("127.0.0.1", 0)
     await app.load()
     async with aiohttp.ClientSession() as session:
         yield Client(app, session, f"http://127.0.0.1:{port}")
     await app.stop()
+
+
+@pytest.fixture
+async def client(deployment: Path) -> AsyncIterator[Client]:
+    async with running(deployment) as one:
+        yield one

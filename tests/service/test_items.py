@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from features.catalogue import Catalogue
@@ -17,7 +16,7 @@ from features.shop import read_shop
 from features.store import connection
 from service.app import App
 from service.config import read_config
-from tests.service.conftest import Client
+from tests.service.conftest import Client, running
 from tests.service.test_http import ids
 
 
@@ -35,12 +34,8 @@ async def until(holds: Any, within_s: float = 1.0) -> None:
 @pytest.fixture
 async def other(deployment: Path, client: Client) -> AsyncIterator[Client]:
     """A second process's worth of the service, on the same store."""
-    app = App(deployment, read_config(deployment))
-    port = await app.listen("127.0.0.1", 0)
-    await app.load()
-    async with aiohttp.ClientSession() as session:
-        yield Client(app, session, f"http://127.0.0.1:{port}")
-    await app.stop()
+    async with running(deployment) as one:
+        yield one
 
 
 async def test_a_sold_out_item_is_gone_from_every_workers_answers_within_a_second(
