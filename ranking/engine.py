@@ -14,13 +14,14 @@ import numpy.typing as npt
 import torch
 
 from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
-from ranking.bundle import Bundle, made_up
-from ranking.compiled import Forward, compiled
+from ranking.bundle import Bundle
 from ranking.covisit import Covisits
 from ranking.device import place_index
+from ranking.encoding import Encoder, number
 from ranking.filters.eligible import Eligible
+from ranking.forward import Forward, Users, forward
 from ranking.live import Change, LiveItems
-from ranking.schema import Encoder, number
+from ranking.merge import Merged, Merger, Part
 from ranking.sources.base import Batch, Source
 
 USER_SOURCES = frozenset({"personal", "session"})
@@ -43,27 +44,26 @@ class Candidates:
 class BatchPath:
     """One bundle on one device. Not for concurrent callers."""
 
-    def __init__(self, bundle: Bundle, sources: Sequence[Source], device: torch.device) -> None:
-        self.bundle, self.device = bundle, device
+    def __init__(
+        self, bundle: Bundle, sources: Sequence[Source], device: torch.device, models: Forward | None = None
+    ) -> None:
+        """`models` runs the bundle's two models; by default the fastest that there is for it on this device."""
+        self.bundle, self.models = bundle, models or forward(bundle, device)
         self.sources = {source.name: source for source in sources}
         user = bundle.manifest.user
         self.schema = user
         self.encoder = Encoder(user.dense, user.categorical)
         self.index = place_index(bundle, device)
         self.live = LiveItems(bundle)
-        self.user_tower, self.ranker = self.compile()
         self.lay_out()
 
     def lay_out(self) -> None:
         """Takes the item table as it is now."""
-        bundle, items = self.bundle, self.bundle.items
-        self.eligible = Eligible(items)
+        bundle = self.bundle
+        self.eligible = Eligible(bundle.items)
         self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
-        self.scratch: Rows = np.zeros(len(items), np.int64)
-        tables = (np.ascontiguousarray(items.embeddings), items.dense, items.categorical)
-        self.embeddings, self.item_dense, self.item_categorical = (
-            torch.from_numpy(table).to(self.device) for table in tables
-        )
+        self.merger = Merger(len(bundle.items))
+        self.models.lay_out(bundle.items)
 
     def change(self, changes: Sequence[Change]) -> None:
         """Applies item changes. Call between batches, on the thread that answers."""
@@ -71,34 +71,21 @@ class BatchPath:
             self.index.add(self.bundle.items.embeddings, len(rows))
         self.lay_out()
 
-    def compile(self) -> tuple[Forward, Forward]:
-        """Both models on the device, traced for batches of any size."""
-        tower, ranker = self.bundle.user_tower.to(self.device), self.bundle.ranker.to(self.device)
-        sizes = [made_up(self.bundle, batch, candidates) for batch, candidates in ((2, 7), (1, 11), (3, 5))]
-        users = [[one.to(self.device) for one in user] for user, _ in sizes]
-        with torch.inference_mode():
-            ranked = [
-                [tower(*user), *(one.to(self.device) for one in rest)]
-                for user, (_, rest) in zip(users, sizes, strict=True)
-            ]
-        return compiled(tower, users), compiled(ranker, ranked)
-
-    @torch.inference_mode()
     def recommend(self, queries: Sequence[Query], clock: StageClock) -> list[Ranked]:
         """The best items for each query, in the order of the queries."""
         with clock("encode"):
-            inputs, batch = self.encode(queries)
+            users, batch = self.encode(queries)
         with clock("filter"):
             excluded = self.exclude(batch)
         with clock("retrieve"):
             candidates = self.retrieve(batch, excluded)
         with clock("score"):
-            scores = self.score(inputs, batch, candidates)
+            scores = self.score(users, batch, candidates)
         with clock("select"):
             return list(self.select(batch, candidates, scores))
 
-    def encode(self, queries: Sequence[Query]) -> tuple[list[torch.Tensor], Batch]:
-        """Raw values -> dense f32[B, D], categorical i64[B, K], history i64[B, L], and user f32[B, E] before them."""
+    def encode(self, queries: Sequence[Query]) -> tuple[Users, Batch]:
+        """Raw values -> dense f32[B, D], categorical i64[B, K], history i64[B, L], and the users' vectors f32[B, E]."""
         schema, size, items = self.schema, len(queries), self.bundle.items
         raw = np.array([[number(q.features.get(one.source)) for one in schema.dense] for q in queries], np.float64)
         words = [[q.features.get(one.source) for q in queries] for one in schema.categorical]
@@ -112,10 +99,9 @@ class BatchPath:
             history[i, schema.history.length - len(rows) :] = rows
         dense = self.encoder.dense(raw.reshape(size, len(schema.dense)))
         categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)
-        inputs = [torch.from_numpy(one).to(self.device) for one in (dense, categorical, history)]
         needed = any(query.ranked or not USER_SOURCES.isdisjoint(query.sources) for query in queries)
-        users = self.user_tower(*inputs) if needed else torch.zeros(size, self.bundle.manifest.dimension)
-        return [users, *inputs], Batch(queries, history, users.cpu().numpy(), [None] * size, self.covisits)
+        users = self.models.users(dense, categorical, history, needed)
+        return users, Batch(queries, history, users.vectors, [None] * size, self.covisits)
 
     def exclude(self, batch: Batch) -> list[Rows]:
         """The rows that each query may not be answered with; fills `batch.allowed` where the search must know."""
@@ -131,15 +117,15 @@ class BatchPath:
         """Asks each source for the queries that name it; a candidate belongs to the first source that proposed it."""
         merged: list[Merged] = [from_request(rows) for rows in self.given(batch)]
         asked = [i for i, query in enumerate(batch.queries) if query.rank is None]
-        for i, proposed in zip(asked, self.ask(batch, excluded, asked), strict=True):
-            merged[i] = merge(proposed, self.scratch)
+        for i, parts in zip(asked, self.ask(batch, excluded, asked), strict=True):
+            merged[i] = self.merge(batch, i, parts, excluded[i])
         # A narrow filter, many exclusions or small quotas: ask again, inside the search and as deep as it takes.
         short = [i for i in asked if len(merged[i][0]) < batch.queries[i].count]
         if short:
             for i in short:
                 batch.allowed[i] = self.eligible.exact_mask(batch.queries[i], excluded[i])
-            for i, proposed in zip(short, self.ask(batch, excluded, short, deep=True), strict=True):
-                merged[i] = merge(proposed, self.scratch)
+            for i, parts in zip(short, self.ask(batch, excluded, short, deep=True), strict=True):
+                merged[i] = self.merge(batch, i, parts, excluded[i])
         return pad(merged)
 
     def given(self, batch: Batch) -> list[Rows]:
@@ -158,27 +144,25 @@ class BatchPath:
             depth = {i: quota[i] + len(excluded[i]) + self.eligible.spare(quota[i]) for i in which}
             answers = self.sources[name].retrieve(self.bundle, self.index, batch, which, max(depth.values()))
             for i, (scores, rows) in zip(which, answers, strict=True):
-                scores, rows = scores[: depth[i]], rows[: depth[i]]
-                keep = self.eligible.keep(rows, batch.allowed[i], excluded[i])
-                place = list(queries[i].sources).index(name)
-                proposed[i][name] = (place, scores[keep][: quota[i]], rows[keep][: quota[i]])
+                proposed[i][name] = (quota[i], scores[: depth[i]], rows[: depth[i]])
         return [[proposed[i][name] for name in queries[i].sources] for i in asked]
 
-    def score(self, inputs: list[torch.Tensor], batch: Batch, candidates: Candidates) -> Scores:
+    def merge(self, batch: Batch, i: int, parts: Sequence[Part], excluded: Rows) -> Merged:
+        """The candidates of one query: those proposed that it may be answered with."""
+        mask = batch.allowed[i]
+        return self.merger.merge(parts, self.bundle.items.in_stock if mask is None else mask, excluded)
+
+    def score(self, users: Users, batch: Batch, candidates: Candidates) -> Scores:
         """float32[B, C]: the ranker's score; for a query that wants none, the order in which sources proposed."""
         rows = candidates.rows
+        ranked = [i for i, query in enumerate(batch.queries) if query.ranked]
+        if len(ranked) == len(rows):
+            return self.models.scores(users, rows, self.signals(batch, ranked, rows))
         order = -np.broadcast_to(np.arange(rows.shape[1], dtype=np.float32), rows.shape)
         scores = np.where(rows >= 0, order, np.float32(-np.inf))
-        ranked = [i for i, query in enumerate(batch.queries) if query.ranked]
-        if not ranked or not rows.shape[1]:
-            return scores
-        part = rows[ranked]
-        at = torch.from_numpy(part).to(self.device).clamp(min=0)
-        signals = torch.from_numpy(self.signals(batch, ranked, part)).to(self.device)
-        users = inputs if len(ranked) == len(rows) else [one[ranked] for one in inputs]
-        items = [take(one, at) for one in (self.embeddings, self.item_dense, self.item_categorical)]
-        out = self.ranker(*users, at, *items, signals)
-        scores[ranked] = np.where(part >= 0, out.float().cpu().numpy(), np.float32(-np.inf))
+        if ranked:
+            part = rows[ranked]
+            scores[ranked] = self.models.scores(users[ranked], part, self.signals(batch, ranked, part))
         return scores
 
     def signals(self, batch: Batch, ranked: Sequence[int], rows: Rows) -> Scores:
@@ -199,34 +183,8 @@ class BatchPath:
             yield Ranked(rows=rows[best], scores=shown[best], retrieval=found[best], source=source[best])
 
 
-Merged = tuple[Rows, npt.NDArray[np.uint8], Scores]
-"""One query's candidates: rows, the place of the source that proposed each, and that source's score."""
-
-
 def from_request(rows: Rows) -> Merged:
     return rows, np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.float32)
-
-
-Part = tuple[int, Scores, Rows]
-"""What one source proposed for one query: its place in the query's `sources`, scores float32[n], rows int64[n]."""
-
-
-def merge(parts: Sequence[Part], scratch: Rows) -> Merged:
-    """Joins what the sources proposed for one query, the first proposal of a row standing. `scratch` is int64[N]."""
-    rows = np.concatenate([rows for _, _, rows in parts])
-    source = np.concatenate([np.full(len(rows), place, np.uint8) for place, _, rows in parts])
-    found = np.concatenate([scores for _, scores, _ in parts])
-    if len(parts) > 1:
-        at = np.arange(len(rows))
-        scratch[rows[::-1]] = at[::-1]  # of a row's several places, what is written last stands: its first
-        first = scratch[rows] == at
-        rows, source, found = rows[first], source[first], found[first]
-    return rows, source, found
-
-
-def take(table: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """table [N, F], at i64[B, C] -> [B, C, F]. `index_select` copies rows in a third of the time of indexing."""
-    return table.index_select(0, at.view(-1)).view(*at.shape, -1)
 
 
 def pad(queries: Sequence[Merged]) -> Candidates:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ranking.encoding import Encoder
 from ranking.errors import BundleError
-from ranking.schema import Encoder, ItemSchema
+from ranking.schema import ItemSchema
 
 COLUMNS = {"item_id": "string", "title": "string", "category": "string", "price": "double", "in_stock": "bool",
            "popularity": "double"}  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranking.bundle import Bundle
-from ranking.schema import Encoder, number
+from ranking.encoding import Encoder, number
 
 Fact = str | float | bool | None
 Change = tuple[str, Mapping[str, Fact]]

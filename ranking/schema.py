@@ -11,13 +11,10 @@ and the same two kinds for items. The encoding is part of the bundle, so what tr
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 Transform = Literal["identity", "log1p"]
 Value = object  # what a feature reader returns: bool, int, float, str, bytes, a list of those, or None
@@ -92,44 +89,3 @@ def check_references(wanted: Mapping[str, str], offered: Mapping[str, str]) -> l
         elif offered[name] != kind:
             complaints.append(f"{name}: trained on {kind}, Feast has {offered[name]}")
     return complaints
-
-
-class Encoder:
-    """Turns raw values into model inputs. Holds no state beyond what it precomputes from the schema."""
-
-    def __init__(self, dense: Sequence[Dense], categorical: Sequence[Categorical]) -> None:
-        self.dense_default = np.array([one.default for one in dense], np.float64)
-        self.mean = np.array([one.mean for one in dense], np.float64)
-        self.scale = np.array([one.scale for one in dense], np.float64)
-        self.log = np.array([one.transform == "log1p" for one in dense], bool)
-        self.codes = [{word: i + 1 for i, word in enumerate(one.vocabulary)} for one in categorical]
-
-    def dense(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """float64[B, D] raw values, NaN where missing -> float32[B, D]. Infinite values count as missing."""
-        x = np.where(np.isfinite(raw), raw, self.dense_default)
-        if self.log.any():
-            x = np.where(self.log, np.log1p(np.maximum(x, 0)), x)
-        return ((x - self.mean) * self.scale).astype(np.float32)
-
-    def categorical(self, columns: Sequence[Sequence[Value]]) -> npt.NDArray[np.int64]:
-        """K columns of B raw values -> int64[B, K]."""
-        size = len(columns[0]) if columns else 0
-        out = np.zeros((size, len(self.codes)), np.int64)
-        for k, (codes, column) in enumerate(zip(self.codes, columns, strict=True)):
-            out[:, k] = [codes.get(word(value), 0) for value in column]
-        return out
-
-
-def word(value: Value) -> str:
-    """A categorical raw value as its vocabulary spells it; '' for missing."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)
-
-
-def number(value: Value) -> float:
-    """A dense raw value as a float; NaN for missing or for what is no number."""
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:
-        return math.nan

@@ -47,13 +47,6 @@ class Eligible:
         """How many more to fetch than wanted, because some will be out of stock."""
         return int(quota * self.out_of_stock * 1.5) + 1
 
-    def keep(self, rows: Rows, mask: npt.NDArray[np.bool_] | None, excluded: Rows) -> npt.NDArray[np.bool_]:
-        """bool[n]: which of the proposed rows may stay."""
-        if mask is not None:
-            return mask[rows]
-        passing = self.items.in_stock[rows]
-        return passing & ~np.isin(rows, excluded) if len(excluded) else passing
-
 
 def as_price(bound: float) -> np.float32:
     """A bound in the item table's own type; one beyond it is its largest."""

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from ranking.encoding import Encoder
 from ranking.errors import TrainingError
-from ranking.schema import Encoder, UserSchema
+from ranking.schema import UserSchema
 
 POPULARITY = ("events_24h", "events_7d", "events_30d", "purchases_7d", "purchases_30d")
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from ranking.encoding import Encoder
 from ranking.errors import TrainingError
-from ranking.schema import Encoder, ItemSchema
+from ranking.schema import ItemSchema
 from ranking.train.data import microseconds, numbers, rows_of
 
 Ints = npt.NDArray[np.int64]

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from ranking.encoding import word
 from ranking.errors import TrainingError
-from ranking.schema import Categorical, Dense, History, ItemSchema, UserSchema, word
+from ranking.schema import Categorical, Dense, History, ItemSchema, UserSchema
 from ranking.train.config import TrainConfig
 from ranking.train.data import TrainingData, numbers
 

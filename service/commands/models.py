@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
 from rich.table import Table
 
 from features.errors import InputError
@@ -15,6 +16,8 @@ from features.registry import service_features
 from features.shop import Shop, read_shop
 from features.store import open_store
 from features.training import examples, point_in_time
+from ranking.bundle import load_bundle
+from ranking.forward import forward
 from ranking.train.data import POPULARITY, TrainingData
 from ranking.train.evaluate import Evaluation
 from ranking.train.evaluate import evaluate as evaluate_model
@@ -43,6 +46,8 @@ def train(directory: Path, *, evaluate: bool) -> None:
         path = save(trained, here.models, MODEL, metrics, here.shop_id())
         running.report.read = {"examples": len(data.examples), "items": data.items.num_rows}
         running.report.wrote = {str(path): 1}
+    with step("Compiling for this CPU"):  # kept for the processes that serve it
+        forward(load_bundle(path), torch.device("cpu"))
 
 
 def evaluate(directory: Path, json: Path | None) -> None:

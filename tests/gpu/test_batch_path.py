@@ -14,6 +14,7 @@ from ranking.bundle import load_bundle
 from ranking.device import choose
 from ranking.engine import BatchPath
 from ranking.errors import RankingError
+from ranking.forward import FusedForward, TorchForward
 from service.app import SOURCES
 from tests.ranking.factory import make_bundle
 
@@ -35,8 +36,11 @@ def test_the_gpu_gives_the_cpu_s_answers(tmp_path: Path) -> None:
     home = make_bundle(tmp_path, items=400)
     cpu = BatchPath(load_bundle(home), SOURCES, torch.device("cpu"))
     gpu = BatchPath(load_bundle(home), SOURCES, torch.device("cuda"))
-    assert {gpu.embeddings.device.type, gpu.item_dense.device.type} == {"cuda"}
-    assert all(one.device.type == "cuda" for module in (gpu.user_tower, gpu.ranker) for one in module.buffers())
+    models = gpu.models
+    assert isinstance(models, TorchForward) and isinstance(cpu.models, FusedForward)
+    assert {one.device.type for one in models.tables} == {"cuda"}
+    modules = (gpu.bundle.user_tower, gpu.bundle.ranker)
+    assert all(one.device.type == "cuda" for module in modules for one in module.buffers())
     for one, other in zip(*(path.recommend(QUERIES, lambda stage: nullcontext()) for path in (cpu, gpu)), strict=True):
         assert set(one.rows.tolist()) == set(other.rows.tolist())
         np.testing.assert_allclose(np.sort(one.scores), np.sort(other.scores), rtol=1e-3, atol=1e-4)

@@ -14,6 +14,7 @@ import torch
 from ranking.batch import Allowed, Query, Ranked
 from ranking.bundle import Bundle, load_bundle
 from ranking.engine import BatchPath
+from ranking.forward import FusedForward, TorchForward, forward
 from service.app import SOURCES
 from tests.ranking.factory import make_bundle
 
@@ -23,9 +24,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return load_bundle(make_bundle(tmp_path_factory.mktemp("models"), items=400))
 
 
-@pytest.fixture(scope="module")
-def path(bundle: Bundle) -> BatchPath:
-    return BatchPath(bundle, SOURCES, torch.device("cpu"))
+@pytest.fixture(scope="module", params=["fused", "torch"])
+def path(bundle: Bundle, request: pytest.FixtureRequest) -> BatchPath:
+    """The batch path with the compiled models, and with torch's: every rule below holds for both."""
+    cpu = torch.device("cpu")
+    models = forward(bundle, cpu) if request.param == "fused" else TorchForward(bundle, cpu)
+    assert isinstance(models, FusedForward if request.param == "fused" else TorchForward)
+    return BatchPath(bundle, SOURCES, cpu, models)
 
 
 HOME = {"personal": 100, "covisit": 50, "popular": 20}

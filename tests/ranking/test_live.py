@@ -109,7 +109,7 @@ def test_many_new_items_one_by_one_keep_every_row_in_place(path: BatchPath) -> N
     for n in range(300):
         path.change([(f"new{n}", {"title": f"No. {n}", "category": CATEGORIES[n % 3]})])
     items = path.bundle.items
-    assert len(items) == 700 == len(items.price) == len(path.bundle.neighbors) == len(path.scratch)
+    assert len(items) == 700 == len(items.price) == len(path.bundle.neighbors) == len(path.merger.marks)
     assert np.array_equal(items.embeddings[:400], before)
     assert items.rows(["new0", "new299"]).tolist() == [400, 699]
     assert len(ask(path, count=500).rows) == 500

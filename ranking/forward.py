@@ -1,0 +1,192 @@
+"""Both models of a bundle on one device: the user tower's vectors and the ranker's scores, from arrays to arrays.
+
+On a CPU they run as compiled functions of our own (`ranking.fused`), where the bundle's architectures have them and
+they say what the torch modules say. Everywhere else torch runs them, traced, so that a forward pass is one call into
+torch instead of one an operation.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ranking.batch import SIGNALS, Rows, Scores
+from ranking.bundle import Bundle, made_up
+from ranking.fused.ranker import RankerWeights, ranker_weights, score
+from ranking.fused.tower import TowerWeights, tower_weights, user_vectors
+from ranking.items import ItemTable
+from ranking.ranker import Ranker
+from ranking.towers import UserTower
+
+log = logging.getLogger(__name__)
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Users:
+    """The encoded shoppers of a batch: dense f32[B, D], categorical i64[B, K], history i64[B, L], and their vectors
+    f32[B, E] (zeros where nothing asked for them). `on_device` is the same as tensors, vectors first, where torch runs.
+    """
+
+    dense: Scores
+    categorical: I64
+    history: I64
+    vectors: Scores
+    on_device: Sequence[torch.Tensor] = ()
+
+    def __getitem__(self, which: Sequence[int]) -> Users:
+        at = list(which)
+        on_device = [one[at] for one in self.on_device]
+        return Users(self.dense[at], self.categorical[at], self.history[at], self.vectors[at], on_device)
+
+
+class Forward(Protocol):
+    """What the batch path asks of the two models."""
+
+    def lay_out(self, items: ItemTable) -> None:
+        """Takes the item table as it is now."""
+        ...
+
+    def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:
+        """Runs the user tower, unless nothing needs its vectors."""
+        ...
+
+    def scores(self, users: Users, rows: Rows, signals: Scores) -> Scores:
+        """The ranker's f32[B, C] for rows i64[B, C], minus infinity where they are -1, and signals f32[B, C, S]."""
+        ...
+
+
+def forward(bundle: Bundle, device: torch.device) -> Forward:
+    """The fastest that this bundle has on this device."""
+    by_torch = TorchForward(bundle, device)
+    if device.type != "cpu":
+        return by_torch
+    weights = fusible(bundle)
+    if weights is None:
+        return by_torch
+    fused = FusedForward(bundle, *weights)
+    if (apart := difference(bundle, by_torch, fused)) > 1e-3:
+        log.warning("%s: the compiled models differ from torch's by %.2g; torch's are used", bundle.key, apart)
+        return by_torch
+    return fused
+
+
+def fusible(bundle: Bundle) -> tuple[TowerWeights, RankerWeights] | None:
+    """The weights of both models, where both are of an architecture that is compiled."""
+    tower, ranker = bundle.user_tower, bundle.ranker
+    if type(tower) is not UserTower or type(ranker) is not Ranker:
+        return None
+    weights = ranker_weights(ranker)
+    return None if weights is None else (tower_weights(tower), weights)
+
+
+def difference(bundle: Bundle, one: Forward, other: Forward) -> float:
+    """The farthest that two say apart of one made-up batch."""
+    schema, size, width = bundle.schema, 3, 70
+    rng = np.random.default_rng(0)
+    learned = bundle.items.learned
+    history = rng.integers(-1, learned, (size, schema.history.length))
+    history[1] = -1
+    rows = rng.integers(0, learned, (size, width))
+    rows[0, : schema.history.length] = np.maximum(history[0], 0)[:width]
+    dense = rng.normal(scale=4.0, size=(size, len(schema.dense))).astype(np.float32)
+    codes = [rng.integers(0, len(words.vocabulary) + 1, size) for words in schema.categorical]
+    categorical = np.stack(codes, 1) if codes else np.zeros((size, 0), np.int64)
+    signals = rng.random((size, width, len(SIGNALS)), np.float32)
+    said = []
+    for model in (one, other):
+        model.lay_out(bundle.items)
+        users = model.users(dense, categorical, history)
+        said.append((users.vectors, model.scores(users, rows, signals)))
+    return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(*said, strict=True))
+
+
+class FusedForward:
+    """Compiled, on one core of the CPU."""
+
+    def __init__(self, bundle: Bundle, tower: TowerWeights, ranker: RankerWeights) -> None:
+        self.tower, self.ranker = tower, ranker
+        self.lay_out(bundle.items)
+
+    def lay_out(self, items: ItemTable) -> None:
+        tables = (items.embeddings, items.dense)
+        self.embeddings, self.item_dense = (np.ascontiguousarray(one, np.float32) for one in tables)
+        self.item_categorical = np.ascontiguousarray(items.categorical, np.int64)
+
+    def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:
+        vectors = np.zeros((len(dense), self.embeddings.shape[1]), np.float32)
+        if needed:
+            user_vectors(self.tower, self.embeddings, dense, categorical, history, vectors)
+        return Users(dense, categorical, history, vectors)
+
+    def scores(self, users: Users, rows: Rows, signals: Scores) -> Scores:
+        out = np.empty(rows.shape, np.float32)
+        score(
+            self.ranker, self.embeddings, self.item_dense, self.item_categorical,
+            users.vectors, users.dense, users.categorical, users.history, rows, signals, out,
+        )  # fmt: skip
+        return out
+
+
+class TorchForward:
+    """Torch on any device; the tables stay there, and the shoppers until they are ranked."""
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self.device, self.dimension = device, bundle.manifest.dimension
+        tower, ranker = bundle.user_tower.to(device), bundle.ranker.to(device)
+        sizes = [made_up(bundle, batch, candidates) for batch, candidates in ((2, 7), (1, 11), (3, 5))]
+        users = [[one.to(device) for one in user] for user, _ in sizes]
+        with torch.inference_mode():
+            ranked = [
+                [tower(*user), *(one.to(device) for one in rest)] for user, (_, rest) in zip(users, sizes, strict=True)
+            ]
+        self.tower, self.ranker = traced(tower, users), traced(ranker, ranked)
+        self.lay_out(bundle.items)
+
+    def lay_out(self, items: ItemTable) -> None:
+        tables = (np.ascontiguousarray(items.embeddings), items.dense, items.categorical)
+        self.tables = [torch.from_numpy(table).to(self.device) for table in tables]
+
+    @torch.inference_mode()
+    def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:
+        inputs = [torch.from_numpy(one).to(self.device) for one in (dense, categorical, history)]
+        vectors = self.tower(*inputs) if needed else torch.zeros(len(dense), self.dimension, device=self.device)
+        return Users(dense, categorical, history, vectors.float().cpu().numpy(), [vectors, *inputs])
+
+    @torch.inference_mode()
+    def scores(self, users: Users, rows: Rows, signals: Scores) -> Scores:
+        if not rows.shape[1]:
+            return np.zeros(rows.shape, np.float32)
+        at = torch.from_numpy(rows).to(self.device).clamp(min=0)
+        items = [take(table, at) for table in self.tables]
+        out = self.ranker(*users.on_device, at, *items, torch.from_numpy(signals).to(self.device))
+        return np.where(rows >= 0, out.float().cpu().numpy(), np.float32(-np.inf))
+
+
+def take(table: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """table [N, F], at i64[B, C] -> [B, C, F]. `index_select` copies rows in a third of the time of indexing."""
+    return table.index_select(0, at.view(-1)).view(*at.shape, -1)
+
+
+def traced(module: nn.Module, examples: Sequence[Sequence[torch.Tensor]]) -> Callable[..., torch.Tensor]:
+    """The module traced on the first example. Where a further one, of another size, then gives another answer (a module
+    that branches on its input's size or values cannot be traced), the module itself.
+    """
+    first = tuple(examples[0])
+    with warnings.catch_warnings(), torch.inference_mode():
+        # Tracing warns of every Python number that becomes a constant; the comparison below is what decides.
+        warnings.simplefilter("ignore")
+        found: Callable[..., torch.Tensor] = torch.jit.freeze(torch.jit.trace(module, first, check_trace=False))  # type: ignore[no-untyped-call]
+        for example in examples:
+            if not torch.allclose(found(*example), module(*example), rtol=1e-4, atol=1e-5):
+                return module
+    return found

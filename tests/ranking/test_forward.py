@@ -1,0 +1,115 @@
+"""The compiled models against the torch modules that they stand for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ranking.batch import SIGNALS
+from ranking.bundle import Bundle, load_bundle
+from ranking.forward import Forward, FusedForward, TorchForward, Users, forward
+from ranking.fused.ranker import TILE
+from ranking.ranker import Ranker
+from ranking.towers import UserTower
+from tests.ranking.factory import make_bundle
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(make_bundle(tmp_path_factory.mktemp("models"), items=400))
+
+
+def fused(bundle: Bundle) -> FusedForward:
+    found = forward(bundle, CPU)
+    assert isinstance(found, FusedForward)
+    return found
+
+
+def shoppers(bundle: Bundle, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """dense, categorical and history of made-up shoppers; the last has no history."""
+    schema = bundle.schema
+    history = rng.integers(-1, len(bundle.items), (size, schema.history.length))
+    history[-1] = -1
+    dense = rng.normal(scale=6.0, size=(size, len(schema.dense))).astype(np.float32)  # some beyond the limit of 10
+    categorical = np.stack([rng.integers(0, len(one.vocabulary) + 1, size) for one in schema.categorical], 1)
+    return dense, categorical, history
+
+
+def asked(bundle: Bundle, users: Users, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """rows and signals: some of the history among the candidates, some places empty."""
+    rows = rng.integers(0, len(bundle.items), (len(users.dense), width))
+    touched = min(width // 2, users.history.shape[1])
+    rows[:, :touched] = np.maximum(users.history[:, :touched], 0)
+    rows[0, width - width // 5 :] = -1
+    return rows, rng.normal(size=(*rows.shape, len(SIGNALS))).astype(np.float32)
+
+
+@pytest.mark.parametrize("width", [0, 1, TILE - 1, TILE, TILE + 1, 250])
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_compiled_models_say_what_torch_says(bundle: Bundle, size: int, width: int) -> None:
+    rng = np.random.default_rng(size * 1000 + width)
+    inputs = shoppers(bundle, size, rng)
+    both: list[Forward] = [fused(bundle), TorchForward(bundle, CPU)]
+    one, other = (models.users(*inputs) for models in both)
+    np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-6)
+    rows, signals = asked(bundle, one, width, rng)
+    scores, expected = both[0].scores(one, rows, signals), both[1].scores(other, rows, signals)
+    assert scores.shape == (size, width) and (np.isneginf(scores) == (rows < 0)).all()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_compiled_score_is_the_same_to_the_bit_in_any_company(bundle: Bundle) -> None:
+    rng = np.random.default_rng(1)
+    models = fused(bundle)
+    users = models.users(*shoppers(bundle, 3, rng))
+    rows, signals = asked(bundle, users, 90, rng)
+    together = models.scores(users, rows, signals)
+    for i in range(3):
+        alone = models.users(users.dense[i : i + 1], users.categorical[i : i + 1], users.history[i : i + 1])
+        assert (alone.vectors[0] == users.vectors[i]).all()
+        for width in (1, 7, 80):
+            few = models.scores(alone, rows[i : i + 1, :width], signals[i : i + 1, :width])
+            assert (few[0] == together[i, :width]).all()
+
+
+def test_a_user_tower_that_nothing_asks_for_rests(bundle: Bundle) -> None:
+    inputs = shoppers(bundle, 2, np.random.default_rng(2))
+    both: list[Forward] = [fused(bundle), TorchForward(bundle, CPU)]
+    for models in both:
+        assert not models.users(*inputs, needed=False).vectors.any()
+
+
+def test_another_architecture_runs_in_torch(tmp_path: Path) -> None:
+    bundle = load_bundle(make_bundle(tmp_path, items=50))
+
+    class Other(Ranker):
+        """Of the same shape; what it computes is its own affair."""
+
+    bundle.ranker.__class__ = Other
+    assert isinstance(forward(bundle, CPU), TorchForward)
+
+
+def test_a_model_that_the_compiled_form_does_not_reproduce_runs_in_torch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed module with an unchanged compiled twin is noticed when it is loaded, and said."""
+    bundle = load_bundle(make_bundle(tmp_path, items=50))
+    true = UserTower.encode
+    monkeypatch.setattr(UserTower, "encode", lambda self, *inputs: -true(self, *inputs))
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(forward(bundle, CPU), TorchForward)
+    assert "the compiled models differ from torch's by" in caplog.text
+
+
+def test_three_hidden_layers_run_in_torch(tmp_path: Path) -> None:
+    bundle = load_bundle(make_bundle(tmp_path, items=50))
+    config = dict(bundle.manifest.ranker.config) | {"hidden": [16, 8, 4]}
+    shared = torch.from_numpy(np.ascontiguousarray(bundle.items.embeddings))
+    bundle.ranker = Ranker(**config, item_embeddings=shared).eval().requires_grad_(False)
+    assert isinstance(forward(bundle, CPU), TorchForward)
