@@ -1,10 +1,10 @@
 """Events become features: out of the stream, into Feast's layout, exactly once. Reads top to bottom.
 
-A batch of entries is taken for the consumer group. Item popularity first: adding an event twice adds it once, so a
-crash after it costs nothing. Then each user on their own: history and events are put together, the features are
-computed by the functions that training uses, and one script writes history and features and takes the entries off the
-stream. Another consumer that wrote the same user in between makes the script refuse, and the user is read again. What a
-dead consumer had taken is claimed by the next one.
+A batch of entries is taken for the consumer group. Item popularity goes out first: adding an event twice adds it once,
+so a crash after it costs nothing. Then the users: history and events are put together, the features are computed by the
+functions that training uses, and one script writes history and features and takes the entries off the stream. Another
+consumer that wrote the same user in between makes the script refuse, and the user is read again. What a dead consumer
+had taken is claimed by the next one.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+from features.apply import Write, apply_command, count_commands
 from features.errors import FeatureStoreError
-from features.events import Event, decode_event
+from features.events import Event, decode_event, encode_event
 from features.keys import GROUP, Keys
 from features.layout import encode_timestamp, key_maker
 from features.liveviews import (
     ACTIVITY,
     ITEM_PRICE,
-    POPULARITY_HEAD,
     RECENT,
     STAMPS,
-    STATS,
+    Feature,
+    encoded,
     features,
-    is_older,
     paid,
     price,
+    time_of,
 )
 from features.pipeline import Pipeline, encode
-from features.scripts import APPLY, POPULARITY
 from features.userstate import UserState
 
 log = logging.getLogger(__name__)
@@ -43,43 +44,43 @@ Entry = tuple[bytes, Event]
 """A stream id and the event that stands there."""
 
 BATCH = 256
-TURN = 4
-"""Users computed before the event loop may do something else: less than a millisecond."""
-ITEMS = 32
-"""Items in one script call."""
+TURN = 8
+"""Users computed before the event loop may do something else: about a millisecond."""
+USERS = 16
+"""Users in one script call: Redis serves nobody else meanwhile."""
 HOT = 10_000
 """Users who are remembered from one batch to the next; whom another wrote meanwhile, the script refuses."""
-LINGER_S = 0.005
-"""Between two batches, when events are few: a batch of ten costs little more than a batch of one."""
 TRIES = 20
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 @dataclass(slots=True)
 class User:
-    """A user as last read or written: their history, and of the two views in the store the event times and, where we
-    wrote them, the values."""
+    """A user as last read or written: their history, and of the two views in the store the event times (as they stand
+    there, and in microseconds) and, where we wrote them, the values."""
 
     state: UserState
     stamps: list[bytes | None]
-    values: dict[bytes, bytes] = field(default_factory=dict)
+    times: list[int]
+    values: dict[str, dict[str, Feature]] = field(default_factory=dict)
 
 
 class Consumer:
     """One member of the group. Several may run, in any number of processes.
 
-    `pipeline` must be its own: it blocks on it. `claim_after_s`: how long an entry may lie with another consumer before
-    that one counts as dead.
+    `claim_after_s`: how long an entry may lie with another consumer before that one counts as dead.
     """
 
     def __init__(self, pipeline: Pipeline, project: str, *, claim_after_s: float = 5.0, block_s: float = 0.5) -> None:
         self.pipeline, self.keys = pipeline, Keys(project)
+        self.stream = pipeline.twin()  # it waits for entries, and nothing may wait behind it
         self.user_key, self.item_key = key_maker(project, "user_id"), key_maker(project, "item_id")
         self.name = secrets.token_hex(8).encode()
         self.claim_after_s, self.block_s = claim_after_s, block_s
         self.consumed = self.unusable = 0
         self.hot: dict[str, User] = {}
         self.task: asyncio.Task[None] | None = None
+        self.taking: asyncio.Task[list[Entry]] | None = None
         self.stopping = False
 
     def start(self) -> None:
@@ -90,27 +91,27 @@ class Consumer:
         self.stopping = True
         if self.task is not None:
             await asyncio.wait({self.task}, timeout=self.block_s + 1.0)
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+            running = [one for one in (self.task, self.taking) if one is not None]
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
         await self.pipeline.close()
+        await self.stream.close()
 
     async def run(self) -> None:
         """Consumes until it is stopped. A store that is gone is waited for."""
         failures, ready, claimed_at = 0, False, 0.0
         loop = asyncio.get_running_loop()
-        while not self.stopping:
+        while not self.stopping or self.taking is not None:
             try:
                 if not ready:
                     await self.join()
                     ready = True
-                entries: list[Entry] = []
                 if loop.time() - claimed_at >= self.claim_after_s / 2:
-                    entries, claimed_at = await self.claim(), loop.time()
-                entries = entries or await self.take()
-                await self.consume(entries)
+                    await self.consume(await self.claim())
+                    claimed_at = loop.time()
+                await self.consume(await self.taken())
                 failures = 0
-                if 0 < len(entries) < BATCH:
-                    await asyncio.sleep(LINGER_S)
             except Exception as error:
                 ready = False  # a store that lost its data has no group either
                 if not isinstance(error, FeatureStoreError):
@@ -130,13 +131,26 @@ class Consumer:
             if "BUSYGROUP" not in str(error):
                 raise
 
+    async def taken(self) -> list[Entry]:
+        """The next entries: those that were asked for while the last ones were written."""
+        self.ask()
+        try:
+            return await self.taking if self.taking is not None else []
+        finally:
+            self.taking = None
+
+    def ask(self) -> None:
+        """Has the next entries taken meanwhile."""
+        if self.taking is None and not self.stopping:
+            self.taking = asyncio.create_task(self.take())
+
     async def take(self) -> list[Entry]:
         """The next entries that nobody has, waiting `block_s` for one."""
         command = encode(
             b"XREADGROUP", b"GROUP", GROUP.encode(), self.name, b"COUNT", b"%d" % BATCH,
             b"BLOCK", b"%d" % int(self.block_s * 1e3), b"STREAMS", self.keys.events, b">",
         )  # fmt: skip
-        reply = await self.pipeline.execute(command, retry=False)
+        reply = await self.stream.execute(command, retry=False)
         return await self.usable(reply[0][1] if reply else [])
 
     async def claim(self) -> list[Entry]:
@@ -166,33 +180,47 @@ class Consumer:
         await self.pipeline.execute(encode(b"XDEL", self.keys.events, entry_id))
 
     async def consume(self, entries: Sequence[Entry]) -> None:
-        """Features of everyone whom these entries are about."""
-        if not entries:
-            return
+        """Features of everyone whom these entries are about; an entry that cannot be worked with ends nothing."""
+        try:
+            if entries:
+                await self.work(entries)
+        except FeatureStoreError:
+            raise
+        except Exception as error:
+            log.exception("events cannot be worked with")  # a mistake of ours: it must be seen
+            if len(entries) == 1:
+                ((entry_id, event),) = entries
+                await self.bury(entry_id, (b"e", encode_event(event)), error)
+                return
+            for entry in entries:
+                await self.consume([entry])
+
+    async def work(self, entries: Sequence[Entry]) -> None:
         by_user: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
             by_user[entry[1].user_id].append(entry)
-        _, prices, users = await asyncio.gather(
-            self.popularity([event for _, event in entries]), self.prices(entries), self.known(list(by_user))
-        )
-        writes: list[asyncio.Future[int]] = []
-        for number, (user_id, user) in enumerate(users.items()):
-            if number % TURN == TURN - 1:
+        prices, users = await asyncio.gather(self.prices(entries), self.known(list(by_user)))
+        # What follows leaves in one write, in this order, so that the server makes it durable in one go.
+        commands = count_commands(self.keys, self.item_key, [event for _, event in entries])
+        counted = [self.pipeline.execute(one) for one in commands]
+        running: list[asyncio.Future[list[int]]] = []
+        writes: list[Write] = []
+        for number, (user_id, user) in enumerate(users.items(), 1):
+            writes.append(self.write(user_id, user, by_user[user_id], prices))
+            if len(writes) == USERS or number == len(users):
+                running.append(self.pipeline.execute(apply_command(self.keys.events, STAMPS, writes)))
+                writes = []
+            if number % TURN == 0 and number < len(users):
                 await asyncio.sleep(0)
-            writes.append(self.pipeline.execute(self.write(user_id, user, by_user[user_id], prices)))
-        *done, _ = await asyncio.gather(*writes, self.pipeline.execute(self.newest(entries)))
-        for (user_id, user), written in zip(users.items(), done, strict=True):
+        self.ask()
+        replies = await asyncio.gather(*running, *counted)
+        done: list[list[int]] = replies[: len(running)]
+        for (user_id, user), written in zip(users.items(), chain.from_iterable(done), strict=True):
             if written:
                 self.remember(user_id, user)
             else:
                 await self.again(user_id, by_user[user_id], prices)
         self.consumed += len(entries)
-
-    def newest(self, entries: Sequence[Entry]) -> bytes:
-        """Tells those who watch freshness how far the views are."""
-        at = b"%d" % max(event.at for _, event in entries)
-        views = [part for view in (ACTIVITY, RECENT, STATS) for part in (at, view.encode())]
-        return encode(b"ZADD", self.keys.newest, b"GT", *views)
 
     async def prices(self, entries: Sequence[Entry]) -> dict[str, float]:
         """The price of each item bought by an event that does not say what was paid, as Feast's store has it."""
@@ -212,7 +240,7 @@ class Consumer:
         ]
         replies = await asyncio.gather(*(self.pipeline.execute(command) for command in commands))
         found = {
-            one: User(self.state(one, raw), there)
+            one: User(self.state(one, raw), there, [time_of(stamp) for stamp in there])
             for one, raw, there in zip(cold, replies[::2], replies[1::2], strict=True)
         }
         # Out of the memory until the write is known to have succeeded.
@@ -232,52 +260,32 @@ class Consumer:
         if len(self.hot) > HOT:
             del self.hot[next(iter(self.hot))]
 
-    def write(self, user_id: str, user: User, entries: Sequence[Entry], prices: Mapping[str, float]) -> bytes:
-        """The command that puts these entries into the user's history and features, and takes them off the stream."""
-        state, before = user.state, list(user.stamps)
+    def write(self, user_id: str, user: User, entries: Sequence[Entry], prices: Mapping[str, float]) -> Write:
+        """What puts these entries into the user's history and features, and takes them off the stream."""
+        state = user.state
+        held = [stamp or b"" for stamp in user.stamps]
         guard, new, fields = state.guard(), b"", list[bytes]()
         if state.add((event, paid(event, prices)) for _, event in entries):
-            new, stamp = state.encode(), encode_timestamp(state.newest)
+            new, newest = state.encode(), state.newest
+            stamp = encode_timestamp(newest)
             for place, view in enumerate((ACTIVITY, RECENT)):
-                older = before[place]
-                if is_older(older, state.newest):
-                    for name, value in features(view, state).items():
-                        if user.values.get(name) != value:
-                            user.values[name] = value
-                            fields += (name, value)
+                if user.times[place] <= newest:
+                    before, user.values[view] = user.values.get(view, {}), features(view, state)
+                    for name, value in user.values[view].items():
+                        if before.get(name) != value:
+                            fields += encoded(view, name, value)
                     fields += (STAMPS[place], stamp)
-                    user.stamps[place] = stamp
-        guards = [part for stamp, older in zip(STAMPS, before, strict=True) for part in (stamp, older or b"")]
+                    user.stamps[place], user.times[place] = stamp, newest
         ids = [entry_id for entry_id, _ in entries]
-        return encode(
-            b"EVAL", APPLY, b"3", self.keys.user(user_id), self.user_key(user_id), self.keys.events, guard, new,
-            GROUP.encode(), b"%d" % len(STAMPS), *guards, b"%d" % len(ids), *ids, *fields,
-        )  # fmt: skip
+        return Write(self.keys.user(user_id), self.user_key(user_id), guard, new, held, ids, fields)
 
     async def again(self, user_id: str, entries: Sequence[Entry], prices: Mapping[str, float]) -> None:
         """One user whom another consumer, or a materialization, wrote since we read them."""
         for _ in range(TRIES):
             user = (await self.known([user_id]))[user_id]
-            if await self.pipeline.execute(self.write(user_id, user, entries, prices)):
+            write = self.write(user_id, user, entries, prices)
+            (written,) = await self.pipeline.execute(apply_command(self.keys.events, STAMPS, [write]))
+            if written:
                 self.remember(user_id, user)
                 return
         raise FeatureStoreError(f"user {user_id!r} was written by others {TRIES} times in a row")
-
-    async def popularity(self, events: Sequence[Event]) -> None:
-        """Counts of the items that these events are about."""
-        by_item: defaultdict[str, list[Event]] = defaultdict(list)
-        for event in events:
-            by_item[event.item_id].append(event)
-        items = list(by_item.items())
-        # Redis serves nobody else during a script.
-        commands = [self.count(items[start : start + ITEMS]) for start in range(0, len(items), ITEMS)]
-        await asyncio.gather(*(self.pipeline.execute(command) for command in commands))
-
-    def count(self, items: Sequence[tuple[str, Sequence[Event]]]) -> bytes:
-        keys = [key for item, _ in items for key in (self.keys.item(item), self.keys.bought(item), self.item_key(item))]
-        counted: list[bytes] = []
-        for _, theirs in items:
-            counted.append(b"%d" % len(theirs))
-            for one in theirs:
-                counted += [b"%d" % one.at, one.event_id.encode(), b"1" if one.kind == "purchase" else b"0"]
-        return encode(b"EVAL", POPULARITY, b"%d" % len(keys), *keys, *POPULARITY_HEAD, *counted)

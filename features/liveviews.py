@@ -17,26 +17,28 @@ from features.layout import (
 )
 from features.userstate import UserState
 
+Feature = int | float | list[str]
+
 ACTIVITY, RECENT, STATS = "user_activity", "user_recent", "item_stats"
 STAMPS = (timestamp_field(ACTIVITY), timestamp_field(RECENT))
 ITEM_PRICE = feature_field(STATS, "price")
 COUNTS = (
-    *((f"events_{window}", b"0", WINDOWS[window]) for window in ("24h", "7d", "30d")),
-    *((f"purchases_{window}", b"1", WINDOWS[window]) for window in ("7d", "30d")),
+    *((f"events_{window}", b"0", WINDOWS[window]) for window in ("30d", "7d", "24h")),
+    *((f"purchases_{window}", b"1", WINDOWS[window]) for window in ("30d", "7d")),
 )
 POPULARITY_HEAD = (
     timestamp_field(STATS),
     *(part for name, which, size in COUNTS for part in (feature_field(STATS, name), which, b"%d" % size)),
 )
-"""What the script POPULARITY is told of the view before the items."""
+"""What the script POPULARITY is told of the view before the items: each kind of count from its widest window down."""
 
 
-def is_older(stamp: bytes | None, at: int) -> bool:
-    """Whether a view's row may be replaced by one of the time `at`: there is none, it is not newer, or unreadable."""
+def time_of(stamp: bytes | None) -> int:
+    """A view's event time in microseconds; 0, older than any event, where there is none or it cannot be read."""
     try:
-        return stamp is None or round(decode_timestamp(stamp) * 1e6) <= at
+        return 0 if stamp is None else round(decode_timestamp(stamp) * 1e6)
     except ValueError:
-        return True
+        return 0
 
 
 def price(raw: bytes) -> float:
@@ -55,11 +57,13 @@ def paid(event: Event, prices: Mapping[str, float]) -> float:
     return prices.get(event.item_id, 0.0) if event.value is None else event.value
 
 
-def features(view: str, state: UserState) -> dict[bytes, bytes]:
-    """The view's values by hash field, in Feast's layout."""
-    if view == RECENT:
-        return {feature_field(view, name): encode_strings(items) for name, items in state.recent().items()}
-    return {
-        feature_field(view, name): encode_float32(value) if isinstance(value, float) else encode_int64(value)
-        for name, value in state.activity().items()
-    }
+def features(view: str, state: UserState) -> dict[str, Feature]:
+    """The view's values by feature."""
+    return {**state.recent()} if view == RECENT else {**state.activity()}
+
+
+def encoded(view: str, name: str, value: Feature) -> tuple[bytes, bytes]:
+    """A feature as field and value of Feast's hash."""
+    if isinstance(value, list):
+        return feature_field(view, name), encode_strings(value)
+    return feature_field(view, name), encode_float32(value) if isinstance(value, float) else encode_int64(value)

@@ -73,6 +73,12 @@ class Pipeline:
             loop.call_soon(self._flush)
         return pending.future
 
+    def twin(self) -> Pipeline:
+        """Another connection to the same place."""
+        it = Pipeline(self.host, self.port, ssl=self.ssl, stall_s=self.stall_s)
+        it.greeting = self.greeting
+        return it
+
     async def close(self) -> None:
         """Closes the connection; whoever still waits gets FeatureStoreError."""
         self.closed = True

@@ -11,45 +11,59 @@ ACCEPT = b"""
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then
   return redis.error_reply('BACKLOG the event stream is full')
 end
-local out = {}
+local out, newest = {}, nil
 for i = 3, #ARGV, 2 do
   if redis.call('SISMEMBER', KEYS[3], ARGV[i]) == 1 or redis.call('SADD', KEYS[2], ARGV[i]) == 0 then
     out[#out + 1] = false
   else
-    out[#out + 1] = redis.call('XADD', KEYS[1], '*', 'e', ARGV[i + 1])
+    newest = redis.call('XADD', KEYS[1], '*', 'e', ARGV[i + 1])
+    out[#out + 1] = newest
   end
 end
 redis.call('EXPIRE', KEYS[2], ARGV[1])
-local info = redis.call('XINFO', 'STREAM', KEYS[1])
-for i = 1, #info, 2 do
-  if info[i] == 'last-generated-id' then out[#out + 1] = info[i + 1] end
+if not newest then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then newest = info[i + 1] end
+  end
 end
+out[#out + 1] = newest
 return out
 """
 """Stream ids of what was accepted, null for what is a duplicate, and the stream's newest id at the end."""
 
 APPLY = b"""
--- KEYS: user state, entity hash, stream.
--- ARGV: version the state must have ('' none), new state, group, n, n x (field, bytes it must hold, '' none),
---       m, m stream ids, (field, value)...
-if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then return 0 end
-local at = 5
-for i = 1, tonumber(ARGV[4]) do
-  if (redis.call('HGET', KEYS[2], ARGV[at]) or '') ~= ARGV[at + 1] then return 0 end
-  at = at + 2
+-- KEYS: stream, then for each user: state, entity hash.
+-- ARGV: group, n, n fields of the hash, then for each user: version the state must have ('' none), new state ('' as it
+--       is), n x bytes that the field must hold ('' none), m, m stream ids, k, k x field or value.
+local fields = tonumber(ARGV[2])
+local at = 3 + fields
+local out, done = {}, {}
+for k = 2, #KEYS, 2 do
+  local ids = at + 2 + fields
+  local values = ids + tonumber(ARGV[ids]) + 1
+  local count = tonumber(ARGV[values])
+  local ok = redis.call('GETRANGE', KEYS[k], 0, 7) == ARGV[at]
+  if ok and fields > 0 then
+    local held = redis.call('HMGET', KEYS[k + 1], unpack(ARGV, 3, 2 + fields))
+    for i = 1, fields do ok = ok and (held[i] or '') == ARGV[at + 1 + i] end
+  end
+  if ok then
+    if ARGV[at + 1] ~= '' then redis.call('SET', KEYS[k], ARGV[at + 1]) end
+    if count > 0 then redis.call('HSET', KEYS[k + 1], unpack(ARGV, values + 1, values + count)) end
+    for i = ids + 1, values - 1 do done[#done + 1] = ARGV[i] end
+  end
+  out[#out + 1] = ok and 1 or 0
+  at = values + count + 1
 end
-local ids = {}
-for i = 1, tonumber(ARGV[at]) do ids[i] = ARGV[at + i] end
-at = at + #ids + 1
-if ARGV[2] ~= '' then redis.call('SET', KEYS[1], ARGV[2]) end
-if at <= #ARGV then redis.call('HSET', KEYS[2], unpack(ARGV, at)) end
-if #ids > 0 then
-  redis.call('XACK', KEYS[3], ARGV[3], unpack(ids))
-  redis.call('XDEL', KEYS[3], unpack(ids))
+if #done > 0 then
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(done))
+  redis.call('XDEL', KEYS[1], unpack(done))
 end
-return 1
+return out
 """
-"""1: state and features are written and the events that they hold are done with; 0: somebody wrote in between."""
+"""For each user 1: state and features are written and the events that they hold are done with; 0: somebody wrote in
+between, and nothing is changed."""
 
 POPULARITY = b"""
 -- KEYS: for each item its events, its purchases, its entity hash.
@@ -67,22 +81,20 @@ local function stamp(us)
   local out = seconds > 0 and '\\8' .. varint(seconds) or ''
   return micros > 0 and out .. '\\16' .. varint(micros * 1000) or out
 end
-local function seconds_of(bytes)
-  local function read(at)
-    local value, shift = 0, 1
-    while true do
-      local b = string.byte(bytes, at)
-      value = value + (b % 128) * shift
+local function micros_of(stamp) -- what is no timestamp is older than any
+  local bytes = {string.byte(stamp, 1, -1)}
+  local seconds, nanos, tag, value, shift = 0, 0, 0, 0, 1
+  for i = 1, #bytes do
+    if tag == 0 then
+      tag, value, shift = bytes[i], 0, 1
+    else
+      value = value + (bytes[i] % 128) * shift
       shift = shift * 128
-      at = at + 1
-      if b < 128 then return value, at end
+      if bytes[i] < 128 then
+        if tag == 8 then seconds = value else nanos = value end
+        tag = 0
+      end
     end
-  end
-  local seconds, nanos, at = 0, 0, 1
-  while at <= #bytes do
-    local tag, value = string.byte(bytes, at), 0
-    value, at = read(at + 1)
-    if tag == 8 then seconds = value else nanos = value end
   end
   return seconds * 1000000 + math.floor(nanos / 1000)
 end
@@ -96,17 +108,24 @@ for k = 1, #KEYS, 3 do
   end
   at = at + 1
   local newest = tonumber(redis.call('ZRANGE', KEYS[k], -1, -1, 'WITHSCORES')[2])
-  local old = string.format('%.0f', newest - DAY30)
-  redis.call('ZREMRANGEBYSCORE', KEYS[k], '-inf', old)
-  redis.call('ZREMRANGEBYSCORE', KEYS[k + 1], '-inf', old)
+  if newest % 16 == 0 then -- now and then is enough: what is older is in no window
+    local old = string.format('%.0f', newest - DAY30)
+    redis.call('ZREMRANGEBYSCORE', KEYS[k], '-inf', old)
+    redis.call('ZREMRANGEBYSCORE', KEYS[k + 1], '-inf', old)
+  end
   local there = redis.call('HGET', KEYS[k + 2], ARGV[1])
-  if not there or seconds_of(there) <= newest then
+  if not there or micros_of(there) <= newest then
     local row = {ARGV[1], stamp(newest)}
+    local wider, of
     for f = 2, 16, 3 do
-      local since = '(' .. string.format('%.0f', newest - tonumber(ARGV[f + 2]))
-      local count = redis.call('ZCOUNT', ARGV[f + 1] == '1' and KEYS[k + 1] or KEYS[k], since, '+inf')
+      -- From the widest window to the narrowest: where nothing is in one, nothing is in the next.
+      if of ~= ARGV[f + 1] then wider, of = 1, ARGV[f + 1] end
+      if wider > 0 then
+        local since = '(' .. string.format('%.0f', newest - tonumber(ARGV[f + 2]))
+        wider = redis.call('ZCOUNT', of == '1' and KEYS[k + 1] or KEYS[k], since, '+inf')
+      end
       row[#row + 1] = ARGV[f]
-      row[#row + 1] = ' ' .. varint(count)
+      row[#row + 1] = ' ' .. varint(wider)
     end
     redis.call('HSET', KEYS[k + 2], unpack(row))
   end

@@ -11,15 +11,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from features.apply import Write, apply_command
 from features.errors import FeatureStoreError
 from features.functions import WINDOWS
 from features.history import History as Batch
-from features.keys import GROUP, Keys
+from features.keys import Keys
 from features.layout import encode_timestamp, key_maker, timestamp_field
-from features.liveviews import ACTIVITY, POPULARITY_HEAD, RECENT, features
+from features.liveviews import ACTIVITY, POPULARITY_HEAD, RECENT, encoded, features
 from features.pipeline import Pipeline, encode
 from features.progress import Progress, Report, silent
-from features.scripts import APPLY, POPULARITY
+from features.scripts import POPULARITY
 from features.userstate import History, UserState, columns
 
 STEP = 100
@@ -94,18 +95,15 @@ class Seed:
             merged = History(*(mine + live for mine, live in zip(columns(batch), kept, strict=True)))
             state = UserState(merged, old.version)
             state.trim()
-            guard = state.guard()
-            fields: list[bytes] = []
+            write = Write(key, entity, state.guard(), state.encode())
             if later:
                 stamp = encode_timestamp(state.newest)
                 for view in (ACTIVITY, RECENT):
-                    fields += [part for pair in features(view, state).items() for part in pair]
-                    fields += [timestamp_field(view), stamp]
-            command = encode(
-                b"EVAL", APPLY, b"3", key, entity, self.keys.events, guard,
-                state.encode(), GROUP.encode(), b"0", b"0", *fields,
-            )  # fmt: skip
-            if await self.pipeline.execute(command):
+                    named = features(view, state).items()
+                    parts = [part for name, value in named for part in encoded(view, name, value)]
+                    write.fields = [*write.fields, *parts, timestamp_field(view), stamp]
+            (written,) = await self.pipeline.execute(apply_command(self.keys.events, (), [write]))
+            if written:
                 return len(later)
         raise FeatureStoreError(f"user {user_id!r} was written by others {TRIES} times in a row")
 

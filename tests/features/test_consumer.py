@@ -15,6 +15,7 @@ import pytest
 from feast.protos.feast.types.Value_pb2 import StringList, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from features.consumer import Consumer
 from features.errors import FeatureStoreError
 from features.events import Event, decode_event, encode_event
 from features.functions import WINDOWS
@@ -202,6 +203,32 @@ async def test_what_is_no_event_is_put_aside_with_its_reason(fresh: Callable[[],
     dead: Any = store.client.xrange(keys.dead)
     assert len(dead) == 3 and all(b"no event" in fields[b"why"] for _, fields in dead)
     assert comparable(store.hashes(), store.project) == comparable(await once(other := fresh(), events), other.project)
+
+
+async def test_an_event_that_cannot_be_worked_with_is_put_aside_and_the_rest_of_its_batch_is_not(
+    fresh: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever our own code stumbles over: here, computing one shopper's features."""
+    store, events = fresh(), live(distinct_shop(60))
+    (bad,) = {event.user_id for event in events[:1]}
+    await store.send(events)
+    consumer, write = store.consumer(), Consumer.write
+
+    def stumbling(self: Consumer, user_id: str, *rest: Any) -> Any:
+        if user_id == bad:
+            raise KeyError("planted")
+        return write(self, user_id, *rest)
+
+    monkeypatch.setattr(Consumer, "write", stumbling)
+    await store.drain(consumer)
+    theirs = [event for event in events if event.user_id == bad]
+    dead: Any = store.client.xrange(Keys(store.project).dead)
+    assert [decode_event(fields[b"e"]) for _, fields in dead] == theirs
+    assert all(b"planted" in fields[b"why"] for _, fields in dead)
+    monkeypatch.setattr(Consumer, "write", write)
+    wanted = await once(other := fresh(), [event for event in events if event.user_id != bad])
+    found = {key: row for key, row in comparable(store.hashes(), store.project).items() if b"user_id" in key}
+    assert found == {key: row for key, row in comparable(wanted, other.project).items() if b"user_id" in key}
 
 
 async def test_a_history_that_cannot_be_read_stops_nobody(fresh: Callable[[], Store]) -> None:
