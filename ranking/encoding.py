@@ -23,6 +23,20 @@ class Encoder:
         self.scale = np.array([one.scale for one in dense], np.float64)
         self.log = np.array([one.transform == "log1p" for one in dense], bool)
         self.codes = [{word: i + 1 for i, word in enumerate(one.vocabulary)} for one in categorical]
+        self.places = [
+            None if one.vocabulary is None else {word: float(i) for i, word in enumerate(one.vocabulary)}
+            for one in dense
+        ]
+
+    def numbers(self, columns: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
+        """D columns of B raw values -> float64[B, D], NaN where missing."""
+        out = np.empty((len(columns[0]) if columns else 0, len(self.places)), np.float64)
+        for d, (places, column) in enumerate(zip(self.places, columns, strict=True)):
+            if places is None:
+                out[:, d] = [number(value) for value in column]
+            else:
+                out[:, d] = [places.get(word(value), math.nan) for value in column]
+        return out
 
     def dense(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """float64[B, D] raw values, NaN where missing -> float32[B, D]. Infinite values count as missing."""

@@ -17,12 +17,13 @@ from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
 from ranking.bundle import Bundle
 from ranking.covisit import Covisits
 from ranking.device import place_index
-from ranking.encoding import Encoder, number
+from ranking.encoding import Encoder
 from ranking.filters.eligible import Eligible
-from ranking.forward import Forward, Users, forward
+from ranking.forward import Forward, forward
 from ranking.live import Change, LiveItems
 from ranking.merge import Merged, Merger, Part
 from ranking.sources.base import Batch, Source
+from ranking.users import Users
 
 USER_SOURCES = frozenset({"personal", "session"})
 """The sources that search with the user's vector: where none is asked and nothing is ranked, the user tower rests."""
@@ -87,7 +88,7 @@ class BatchPath:
     def encode(self, queries: Sequence[Query]) -> tuple[Users, Batch]:
         """Raw values -> dense f32[B, D], categorical i64[B, K], history i64[B, L], and the users' vectors f32[B, E]."""
         schema, size, items = self.schema, len(queries), self.bundle.items
-        raw = np.array([[number(q.features.get(one.source)) for one in schema.dense] for q in queries], np.float64)
+        numbers = [[q.features.get(one.source) for q in queries] for one in schema.dense]
         words = [[q.features.get(one.source) for q in queries] for one in schema.categorical]
         history = np.full((size, schema.history.length), -1, np.int64)
         for i, query in enumerate(queries):
@@ -97,7 +98,7 @@ class BatchPath:
             # The models know the items that they have learned, and no other.
             rows = rows[rows < items.learned][-schema.history.length :]
             history[i, schema.history.length - len(rows) :] = rows
-        dense = self.encoder.dense(raw.reshape(size, len(schema.dense)))
+        dense = self.encoder.dense(self.encoder.numbers(numbers)) if numbers else np.zeros((size, 0), np.float32)
         categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)
         needed = any(query.ranked or not USER_SOURCES.isdisjoint(query.sources) for query in queries)
         users = self.models.users(dense, categorical, history, needed)
@@ -154,15 +155,17 @@ class BatchPath:
 
     def score(self, users: Users, batch: Batch, candidates: Candidates) -> Scores:
         """float32[B, C]: the ranker's score; for a query that wants none, the order in which sources proposed."""
-        rows = candidates.rows
+        rows, keep = candidates.rows, [max(query.keep, query.count) for query in batch.queries]
         ranked = [i for i, query in enumerate(batch.queries) if query.ranked]
         if len(ranked) == len(rows):
-            return self.models.scores(users, rows, self.signals(batch, ranked, rows))
+            return self.models.scores(users, rows, self.signals(batch, ranked, rows), keep)
         order = -np.broadcast_to(np.arange(rows.shape[1], dtype=np.float32), rows.shape)
         scores = np.where(rows >= 0, order, np.float32(-np.inf))
         if ranked:
             part = rows[ranked]
-            scores[ranked] = self.models.scores(users[ranked], part, self.signals(batch, ranked, part))
+            scores[ranked] = self.models.scores(
+                users[ranked], part, self.signals(batch, ranked, part), [keep[i] for i in ranked]
+            )
         return scores
 
     def signals(self, batch: Batch, ranked: Sequence[int], rows: Rows) -> Scores:

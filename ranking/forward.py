@@ -1,22 +1,18 @@
 """Both models of a bundle on one device: the user tower's vectors and the ranker's scores, from arrays to arrays.
 
-On a CPU they run as compiled functions of our own (`ranking.fused`), where the bundle's architectures have them and
-they say what the torch modules say. Everywhere else torch runs them, traced, so that a forward pass is one call into
-torch instead of one an operation.
+On a CPU our own architectures run as compiled functions (`ranking.fused`), and a ranker of a user's own that can be
+taken apart runs so (`ranking.screened`), where they say what the torch modules say. Everywhere else torch runs them,
+traced, so that a forward pass is one call into torch instead of one an operation.
 """
 
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 
 from ranking.batch import SIGNALS, Rows, Scores
 from ranking.bundle import Bundle, made_up
@@ -24,29 +20,12 @@ from ranking.fused.ranker import RankerWeights, ranker_weights, score
 from ranking.fused.tower import TowerWeights, tower_weights, user_vectors
 from ranking.items import ItemTable
 from ranking.ranker import Ranker
+from ranking.screened import screened
 from ranking.towers import UserTower
+from ranking.traced import traced
+from ranking.users import I64, Users
 
 log = logging.getLogger(__name__)
-
-I64 = npt.NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class Users:
-    """The encoded shoppers of a batch: dense f32[B, D], categorical i64[B, K], history i64[B, L], and their vectors
-    f32[B, E] (zeros where nothing asked for them). `on_device` is the same as tensors, vectors first, where torch runs.
-    """
-
-    dense: Scores
-    categorical: I64
-    history: I64
-    vectors: Scores
-    on_device: Sequence[torch.Tensor] = ()
-
-    def __getitem__(self, which: Sequence[int]) -> Users:
-        at = list(which)
-        on_device = [one[at] for one in self.on_device]
-        return Users(self.dense[at], self.categorical[at], self.history[at], self.vectors[at], on_device)
 
 
 class Forward(Protocol):
@@ -60,8 +39,11 @@ class Forward(Protocol):
         """Runs the user tower, unless nothing needs its vectors."""
         ...
 
-    def scores(self, users: Users, rows: Rows, signals: Scores) -> Scores:
-        """The ranker's f32[B, C] for rows i64[B, C], minus infinity where they are -1, and signals f32[B, C, S]."""
+    def scores(self, users: Users, rows: Rows, signals: Scores, keep: Sequence[int]) -> Scores:
+        """The ranker's f32[B, C] for rows i64[B, C], minus infinity where they are -1, and signals f32[B, C, S].
+
+        Only the best `keep` of each query need be right; minus infinity may stand for the others.
+        """
         ...
 
 
@@ -71,13 +53,13 @@ def forward(bundle: Bundle, device: torch.device) -> Forward:
     if device.type != "cpu":
         return by_torch
     weights = fusible(bundle)
-    if weights is None:
+    faster: Forward | None = screened(bundle) if weights is None else FusedForward(bundle, *weights)
+    if faster is None:
         return by_torch
-    fused = FusedForward(bundle, *weights)
-    if (apart := difference(bundle, by_torch, fused)) > 1e-3:
+    if (apart := difference(bundle, by_torch, faster)) > 1e-3:
         log.warning("%s: the compiled models differ from torch's by %.2g; torch's are used", bundle.key, apart)
         return by_torch
-    return fused
+    return faster
 
 
 def fusible(bundle: Bundle) -> tuple[TowerWeights, RankerWeights] | None:
@@ -106,7 +88,7 @@ def difference(bundle: Bundle, one: Forward, other: Forward) -> float:
     for model in (one, other):
         model.lay_out(bundle.items)
         users = model.users(dense, categorical, history)
-        said.append((users.vectors, model.scores(users, rows, signals)))
+        said.append((users.vectors, model.scores(users, rows, signals, [width] * size)))
     return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(*said, strict=True))
 
 
@@ -128,7 +110,7 @@ class FusedForward:
             user_vectors(self.tower, self.embeddings, dense, categorical, history, vectors)
         return Users(dense, categorical, history, vectors)
 
-    def scores(self, users: Users, rows: Rows, signals: Scores) -> Scores:
+    def scores(self, users: Users, rows: Rows, signals: Scores, keep: Sequence[int]) -> Scores:
         out = np.empty(rows.shape, np.float32)
         score(
             self.ranker, self.embeddings, self.item_dense, self.item_categorical,
@@ -163,7 +145,7 @@ class TorchForward:
         return Users(dense, categorical, history, vectors.float().cpu().numpy(), [vectors, *inputs])
 
     @torch.inference_mode()
-    def scores(self, users: Users, rows: Rows, signals: Scores) -> Scores:
+    def scores(self, users: Users, rows: Rows, signals: Scores, keep: Sequence[int]) -> Scores:
         if not rows.shape[1]:
             return np.zeros(rows.shape, np.float32)
         at = torch.from_numpy(rows).to(self.device).clamp(min=0)
@@ -175,18 +157,3 @@ class TorchForward:
 def take(table: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """table [N, F], at i64[B, C] -> [B, C, F]. `index_select` copies rows in a third of the time of indexing."""
     return table.index_select(0, at.view(-1)).view(*at.shape, -1)
-
-
-def traced(module: nn.Module, examples: Sequence[Sequence[torch.Tensor]]) -> Callable[..., torch.Tensor]:
-    """The module traced on the first example. Where a further one, of another size, then gives another answer (a module
-    that branches on its input's size or values cannot be traced), the module itself.
-    """
-    first = tuple(examples[0])
-    with warnings.catch_warnings(), torch.inference_mode():
-        # Tracing warns of every Python number that becomes a constant; the comparison below is what decides.
-        warnings.simplefilter("ignore")
-        found: Callable[..., torch.Tensor] = torch.jit.freeze(torch.jit.trace(module, first, check_trace=False))  # type: ignore[no-untyped-call]
-        for example in examples:
-            if not torch.allclose(found(*example), module(*example), rtol=1e-4, atol=1e-5):
-                return module
-    return found

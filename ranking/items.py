@@ -54,7 +54,10 @@ def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.fl
     encoder = Encoder(schema.dense, schema.categorical)
     raw = np.empty((table.num_rows, len(schema.dense)), np.float64)
     for f, one in enumerate(schema.dense):
-        raw[:, f] = table[one.source].cast("double").to_numpy(zero_copy_only=False)
+        if one.vocabulary is None:
+            raw[:, f] = table[one.source].cast("double").to_numpy(zero_copy_only=False)
+        else:
+            raw[:, f] = Encoder([one], ()).numbers([table[one.source].to_pylist()])[:, 0]
     words = [table[one.source].to_pylist() for one in schema.categorical]
     return encoder.dense(raw), encoder.categorical(words) if words else np.zeros((table.num_rows, 0), np.int64)
 

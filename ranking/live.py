@@ -83,9 +83,9 @@ class LiveItems:
         return categories.index(name)
 
     def encode_dense(self, name: str, value: Fact) -> np.float32:
-        raw = np.full((1, len(self.dense)), np.nan)
-        raw[0, self.dense[name]] = number(value)
-        return np.float32(self.encoder.dense(raw)[0, self.dense[name]])
+        place = self.dense[name]
+        raw = self.encoder.numbers([[value if one == place else None] for one in range(len(self.dense))])
+        return np.float32(self.encoder.dense(raw)[0, place])
 
     def grow(self, added: Sequence[str]) -> list[int]:
         """Rows for new items: nothing is known of them yet."""

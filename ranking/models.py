@@ -1,4 +1,5 @@
-"""Torch modules of a bundle: a declared architecture, its configuration, and weights in safetensors. No pickle.
+"""Torch modules of a bundle: a declared architecture, its configuration and weights in safetensors, or a torch.export
+program of a user's own (`ranking.exported`). No pickle.
 
 Two contracts, both batched over B users and, for the ranker, C candidates a user; ids are item-table rows, -1 is empty:
 
@@ -21,10 +22,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ranking.errors import BundleError
+from ranking.exported import RANKER_INPUTS, USER_INPUTS, ExportedRanker, ExportedTower, callable_of, read_program
 from ranking.ranker import Ranker
 from ranking.towers import UserTower
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"endcap/user_tower/1": UserTower, "endcap/ranker/1": Ranker}
+EXPORTED: dict[str, tuple[type[ExportedTower] | type[ExportedRanker], tuple[str, ...]]] = {
+    "torch.export/user_tower/1": (ExportedTower, USER_INPUTS),
+    "torch.export/ranker/1": (ExportedRanker, RANKER_INPUTS),
+}
+"""Users' own modules, and the inputs that each may ask for."""
 
 
 class ModuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,10 +52,13 @@ def load_module(spec: ModuleSpec, bundle: Path, item_embeddings: torch.Tensor) -
 
     Raises BundleError when the architecture is unknown or the weights are not its own.
     """
+    if spec.architecture in EXPORTED:
+        kind, known = EXPORTED[spec.architecture]
+        program, inputs = read_program(bundle / spec.file, known)
+        return kind(callable_of(program, spec.file), inputs, item_embeddings).eval().requires_grad_(False)
     if spec.architecture not in ARCHITECTURES:
-        raise BundleError(
-            bundle, f"unknown architecture {spec.architecture!r}; known: {sorted(ARCHITECTURES)}", file=spec.file
-        )
+        names = sorted([*ARCHITECTURES, *EXPORTED])
+        raise BundleError(bundle, f"unknown architecture {spec.architecture!r}; known: {names}", file=spec.file)
     try:
         module = ARCHITECTURES[spec.architecture](**spec.config, item_embeddings=item_embeddings)
         module.load_state_dict(load_file(bundle / spec.file))

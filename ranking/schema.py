@@ -23,7 +23,8 @@ Value = object  # what a feature reader returns: bool, int, float, str, bytes, a
 class Dense(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One number. `source` is a Feast reference (`view:feature`) for a user, a column of the item table for an item.
 
-    `default` stands in, before the transform, for a value that is missing or outside its max age.
+    `default` stands in, before the transform, for a value that is missing or outside its max age. With a `vocabulary`
+    the raw value is a word and the number its place in it, from 0; a word that is not in it counts as missing.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Dense(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean: float = 0.0
     scale: float = 1.0
     default: float = 0.0
+    vocabulary: tuple[str, ...] | None = None
 
 
 class Categorical(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

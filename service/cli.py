@@ -52,6 +52,14 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--no-evaluate", action="store_true", help="leave out the evaluation on held-out events")
     evaluate = command("evaluate", "Measure the model on held-out events beside simple baselines.")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    bundle = commands.add_parser(
+        "bundle", help="Bundles of your own models.", description="Bundles of your own models."
+    )
+    actions = bundle.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "Make a bundle of your own torch modules, item table and index."
+    pack = actions.add_parser("pack", help=text, description=text)
+    pack.add_argument("spec", type=Path, metavar="PACK.toml", help="what to pack: docs/bring-your-own-model.md")
+    pack.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
     query = command("query", "Ask the serving log with SQL (DuckDB): what was answered, from which features, how old.")
     query.add_argument("sql", metavar="SQL", help="one statement that reads; the log is the table `answers`")
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
@@ -104,6 +112,10 @@ def run(arguments: argparse.Namespace) -> None:
         make_data(arguments)
     elif arguments.command in ("train", "evaluate"):
         make_model(arguments)
+    elif arguments.command == "bundle":
+        from service.commands.bundles import pack
+
+        pack(arguments.dir, arguments.spec)
     elif arguments.command == "query":
         from service.commands.query import query
 

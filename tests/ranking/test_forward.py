@@ -11,10 +11,11 @@ import torch
 
 from ranking.batch import SIGNALS
 from ranking.bundle import Bundle, load_bundle
-from ranking.forward import Forward, FusedForward, TorchForward, Users, forward
+from ranking.forward import Forward, FusedForward, TorchForward, forward
 from ranking.fused.ranker import TILE
 from ranking.ranker import Ranker
 from ranking.towers import UserTower
+from ranking.users import Users
 from tests.ranking.factory import make_bundle
 
 CPU = torch.device("cpu")
@@ -59,7 +60,10 @@ def test_the_compiled_models_say_what_torch_says(bundle: Bundle, size: int, widt
     one, other = (models.users(*inputs) for models in both)
     np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-6)
     rows, signals = asked(bundle, one, width, rng)
-    scores, expected = both[0].scores(one, rows, signals), both[1].scores(other, rows, signals)
+    scores, expected = (
+        both[0].scores(one, rows, signals, [width] * size),
+        both[1].scores(other, rows, signals, [width] * size),
+    )
     assert scores.shape == (size, width) and (np.isneginf(scores) == (rows < 0)).all()
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
@@ -69,12 +73,12 @@ def test_a_compiled_score_is_the_same_to_the_bit_in_any_company(bundle: Bundle) 
     models = fused(bundle)
     users = models.users(*shoppers(bundle, 3, rng))
     rows, signals = asked(bundle, users, 90, rng)
-    together = models.scores(users, rows, signals)
+    together = models.scores(users, rows, signals, [rows.shape[1]] * len(rows))
     for i in range(3):
         alone = models.users(users.dense[i : i + 1], users.categorical[i : i + 1], users.history[i : i + 1])
         assert (alone.vectors[0] == users.vectors[i]).all()
         for width in (1, 7, 80):
-            few = models.scores(alone, rows[i : i + 1, :width], signals[i : i + 1, :width])
+            few = models.scores(alone, rows[i : i + 1, :width], signals[i : i + 1, :width], [width])
             assert (few[0] == together[i, :width]).all()
 
 

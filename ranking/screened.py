@@ -1,0 +1,139 @@
+"""The forward pass of a ranker that could be taken apart (`ranking.factor`), on one core of the CPU.
+
+A candidate's share of the first layer is read from a table, a shopper's is made with their vector. Where an int8 copy
+of the next layer is faster on this CPU (measured when the bundle is loaded), it screens the candidates and only the
+best of them are scored in float32 (`ranking.screen`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ranking.batch import Rows, Scores
+from ranking.bundle import Bundle
+from ranking.exported import ExportedRanker, user_inputs
+from ranking.factor import Factored, factor, item_table
+from ranking.items import ItemTable
+from ranking.screen import Screen, hide
+from ranking.traced import traced
+from ranking.users import I64, Users
+
+LEAST_EXACT = 60
+"""How many of the best by the screen are scored exactly at the least."""
+DOUBT = 2.0
+"""How many times the largest error seen among those scored exactly the others may be wrong by."""
+
+
+class ShopperSide(nn.Module):
+    """Both things that a shopper's inputs are needed for: the tower's vector, and the ranker's first layer."""
+
+    def __init__(self, tower: nn.Module, factored: Factored, embeddings: Tensor) -> None:
+        super().__init__()
+        self.tower, self.side, self.inputs = tower, factored.user, factored.user_inputs
+        self.register_buffer("item_embeddings", embeddings, persistent=False)
+
+    def forward(self, dense: Tensor, categorical: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        user = self.tower(dense, categorical, history)
+        given = user_inputs(self.inputs, self.item_embeddings, dense, categorical, history)
+        given["user"] = user
+        return user, self.side(*(given[name] for name in self.inputs))
+
+
+class ScreenedForward:
+    """`screen`: whether to screen; None measures which is faster."""
+
+    def __init__(self, bundle: Bundle, factored: Factored, *, screen: bool | None = None) -> None:
+        self.factored = factored
+        schema, rng = bundle.schema, np.random.default_rng(0)
+        self.lay_out(bundle.items)
+        shared = torch.from_numpy(np.ascontiguousarray(bundle.items.embeddings))
+        side = ShopperSide(bundle.user_tower, factored, shared)
+        codes = len(schema.categorical)
+        examples = [
+            (
+                torch.from_numpy(rng.standard_normal((size, len(schema.dense)), np.float32)),
+                torch.zeros(size, codes, dtype=torch.int64),
+                torch.from_numpy(rng.integers(-1, bundle.items.learned, (size, schema.history.length))),
+            )
+            for size in (2, 1, 3)
+        ]
+        self.shopper: Callable[..., tuple[Tensor, Tensor]] = traced(side, examples)
+        hidden = [(torch.randn(1, size, factored.width),) for size in (7, 1, 60)]
+        self.rest: Callable[..., Tensor] = traced(factored.rest, hidden)
+        self.screen: Screen | None = None if factored.mlp is None or screen is False else Screen(factored.mlp)
+        if self.screen is not None and screen is None and not self.is_faster():
+            self.screen = None
+
+    def lay_out(self, items: ItemTable) -> None:
+        columns = {
+            "rows": np.arange(len(items)), "item_embedding": items.embeddings,
+            "item_dense": items.dense, "item_categorical": items.categorical,
+        }  # fmt: skip
+        inputs = [torch.from_numpy(np.ascontiguousarray(columns[name])) for name in self.factored.item_inputs]
+        self.table: npt.NDArray[np.float32] = item_table(self.factored.item, inputs, self.factored.width).numpy()
+
+    @torch.inference_mode()
+    def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:
+        vectors, first = self.shopper(*(torch.from_numpy(one) for one in (dense, categorical, history)))
+        return Users(dense, categorical, history, vectors.numpy(), [first])
+
+    def scores(self, users: Users, rows: Rows, signals: Scores, keep: Sequence[int]) -> Scores:
+        """Minus infinity also for candidates that cannot be among the best `keep` of their query."""
+        out = np.full(rows.shape, -np.inf, np.float32)
+        first = users.on_device[0].numpy()
+        for b in range(len(rows)):
+            there = np.flatnonzero(rows[b] >= 0)
+            one = rows[b] if len(there) == len(rows[b]) else rows[b][there]
+            out[b, there] = self.one(first[b], one, keep[b])
+        return out
+
+    def one(self, first: Scores, rows: Rows, keep: int) -> Scores:
+        """f32[C] of one shopper."""
+        most = max(LEAST_EXACT, 2 * keep + 20)
+        if self.screen is None or len(rows) < 2 * most:
+            return self.exact(first, rows)
+        near = self.screen.scores(self.table, first, rows)
+        best = np.argpartition(near, len(rows) - most)
+        ahead, behind = best[len(rows) - most :], best[: len(rows) - most]
+        scores = np.full(len(rows), -np.inf, np.float32)
+        exact = self.exact(first, rows[ahead])
+        wrong = float(np.abs(exact - near[ahead]).max())
+        if np.partition(exact, most - keep)[most - keep] < near[behind].max() + DOUBT * wrong:
+            return self.exact(first, rows)
+        scores[ahead] = exact
+        return scores
+
+    def exact(self, first: Scores, rows: Rows) -> Scores:
+        hidden = torch.empty(1, len(rows), self.factored.width)
+        hide(self.table, first, rows, hidden[0].numpy())
+        with torch.inference_mode():
+            found: Scores = self.rest(hidden)[0].numpy()
+        return found
+
+    def is_faster(self, candidates: int = 500, tries: int = 7) -> bool:
+        """Whether screening pays on this CPU, for an answer of 20 from so many candidates."""
+        rng = np.random.default_rng(0)
+        first = rng.standard_normal(self.factored.width).astype(np.float32)
+        rows = rng.integers(0, len(self.table), candidates)
+        screen, took = self.screen, dict[bool, float]()
+        for on in (True, False) * tries:
+            self.screen = screen if on else None
+            began = time.perf_counter()
+            self.one(first, rows, 20)
+            took[on] = min(took.get(on, np.inf), time.perf_counter() - began)
+        self.screen = screen
+        return took[True] < took[False]
+
+
+def screened(bundle: Bundle) -> ScreenedForward | None:
+    """None where the bundle's ranker is no program that can be taken apart."""
+    if not isinstance(bundle.ranker, ExportedRanker):
+        return None
+    factored = factor(bundle.ranker.program, bundle.ranker.inputs)
+    return None if factored is None else ScreenedForward(bundle, factored)
