@@ -130,6 +130,7 @@ def encode_strings(values: Sequence[str]) -> bytes:
     return b"\x62" + encode_varint(len(body)) + body
 
 
+_SIGN = 1 << 63
 _FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
 
 
@@ -193,6 +194,28 @@ def _strings(data: bytes) -> Any:
     return values
 
 
+def _integers(data: bytes) -> Any:
+    """Packed varints, as protobuf writes lists of integers: tag and size of the list, then of its one field."""
+    size, at = varint(data, 1)
+    if at + size != len(data) or not size:
+        return _slow(data)
+    if data[at] != 0x0A:
+        return _slow(data)
+    size, at = varint(data, at + 1)
+    if at + size != len(data):
+        return _slow(data)
+    values = []
+    value = shift = 0
+    for byte in data[at:]:
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            values.append(value if value < _SIGN else value - (1 << 64))
+            value = shift = 0
+        elif (shift := shift + 7) > 63:
+            return _slow(data)
+    return _slow(data) if shift else values
+
+
 def _slow(data: bytes) -> Any:
     from feast.protos.feast.types.Value_pb2 import Value
     from feast.type_map import feast_value_type_to_python_type
@@ -213,4 +236,6 @@ _FAST: dict[int, Callable[[bytes], Any]] = {
     0x35: _float,
     0x38: _bool,
     0x62: _strings,
+    0x6A: _integers,
+    0x72: _integers,
 }

@@ -31,7 +31,7 @@ class ReadPlan:
     """Which hash fields to ask for and how to read the reply: all views of one entity, fixed at start."""
 
     def __init__(self, project: str, join_key: str, views: Sequence[View]) -> None:
-        self.project, self.views = project, tuple(views)
+        self.project, self.join_key, self.views = project, join_key, tuple(views)
         self.key = key_maker(project, join_key)
         self.fields = [field for view in views for field in self._fields(view)]
         command = encode(b"HMGET", b"", *self.fields)

@@ -1,4 +1,4 @@
-"""The engine in this process: one thread that owns torch and faiss, and the only queue before it.
+"""The engine in this process, in a thread or on the event loop, and the only queue before it.
 
 It dispatches when idle: whatever queued while the last batch ran is the next one, up to `max_batch`. There is no window
 to wait out, so a lone request is never held for company.
@@ -33,10 +33,10 @@ class Job:
     queued_at: float
 
 
-class LocalEngine:
-    """Batches queries for one thread.
+class Desk:
+    """The queue before a batch path, and how a batch of it is answered. Both engines are made on it.
 
-    `paths` maps a version to its batch path. `max_queue` bounds what waits; beyond it `submit` refuses at once.
+    `paths` maps a version to its batch path. `max_queue` bounds what waits; beyond it `enqueue` refuses at once.
     """
 
     def __init__(
@@ -50,69 +50,24 @@ class LocalEngine:
         self.paths, self.max_batch, self.max_queue, self.clock = paths, max_batch, max_queue, clock
         self.waiting: deque[Job] = deque()
         self.changes: deque[Sequence[Change]] = deque()
-        self.wake = threading.Condition()
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.thread = threading.Thread(target=self._run, name="endcap-engine", daemon=True)
 
-    def start(self) -> None:
-        """Starts the thread. Call on the event loop that will submit."""
-        self.loop = asyncio.get_running_loop()
-        self.thread.start()
-
-    async def stop(self) -> None:
-        """Answers what has queued, refuses the rest, and ends the thread."""
-        with self.wake:
-            self.stopping = True
-            self.wake.notify()
-        if self.thread.is_alive():
-            await asyncio.to_thread(self.thread.join)
-
-    async def submit(self, version: str, query: Query) -> Answer:
+    def enqueue(self, version: str, query: Query) -> asyncio.Future[Answer]:
         if self.loop is None or self.stopping:
             raise EngineStopped("the engine is not running")
         if len(self.waiting) >= self.max_queue:
             raise EngineOverloaded(f"{self.max_queue} queries are waiting")
         job = Job(version, query, self.loop.create_future(), self.clock())
-        with self.wake:
-            self.waiting.append(job)
-            self.wake.notify()
-        return await job.future
+        self.waiting.append(job)
+        return job.future
 
-    def change(self, changes: Sequence[Change]) -> None:
-        """Applies item changes to every version, before the next batch."""
-        with self.wake:
-            self.changes.append(changes)
-            self.wake.notify()
+    def take(self) -> list[Job]:
+        """The next jobs whose callers still wait: whoever has gone away leaves before the forward pass."""
+        taken = [self.waiting.popleft() for _ in range(min(self.max_batch, len(self.waiting)))]
+        return [job for job in taken if not job.future.cancelled()]
 
-    def _run(self) -> None:
-        torch.set_num_threads(1)
-        one_thread()
-        while batch := self._next_batch():
-            groups = defaultdict(list)
-            for job in batch:
-                groups[job.version].append(job)
-            for version, jobs in groups.items():
-                self._answer(self.paths[version], jobs)
-
-    def _next_batch(self) -> list[Job]:
-        """The next jobs whose callers still wait; empty only when the engine stops. Item changes come first."""
-        while True:
-            with self.wake:
-                while not self.waiting and not self.changes and not self.stopping:
-                    self.wake.wait()
-            self._change()
-            with self.wake:
-                if not self.waiting and not self.stopping:
-                    continue
-                if not self.waiting:
-                    return []
-                taken = [self.waiting.popleft() for _ in range(min(self.max_batch, len(self.waiting)))]
-            # Whoever has gone away leaves before the forward pass.
-            if batch := [job for job in taken if not job.future.cancelled()]:
-                return batch
-
-    def _change(self) -> None:
+    def apply_changes(self) -> None:
         while self.changes:
             changes = self.changes.popleft()
             for key, path in self.paths.items():
@@ -121,30 +76,141 @@ class LocalEngine:
                 except Exception:
                     log.exception("%s: item changes could not be applied", key)
 
-    def _answer(self, path: BatchPath, jobs: list[Job]) -> None:
+    def answer(self, jobs: Sequence[Job]) -> list[tuple[Job, Answer | EngineError]]:
+        """Each job with what became of it, one forward pass a version."""
+        groups = defaultdict(list)
+        for job in jobs:
+            groups[job.version].append(job)
+        return [outcome for version, group in groups.items() for outcome in self._answer(self.paths[version], group)]
+
+    def _answer(self, path: BatchPath, jobs: list[Job]) -> list[tuple[Job, Answer | EngineError]]:
         began, stages = self.clock(), dict[str, float]()
-        outcomes: list[Answer | EngineError]
         try:
             ranked = path.recommend([job.query for job in jobs], self._timed(stages))
-            outcomes = [
-                Answer(one, began - job.queued_at, stages, len(jobs)) for one, job in zip(ranked, jobs, strict=True)
+            return [
+                (job, Answer(one, began - job.queued_at, stages, len(jobs)))
+                for one, job in zip(ranked, jobs, strict=True)
             ]
-        except Exception as error:  # noqa: BLE001 - whatever a user's model raises must reach its caller, not end the thread
+        except Exception as error:  # noqa: BLE001 - whatever a user's model raises must reach its caller, not end the engine
             if len(jobs) > 1:  # one bad query fails alone
-                for job in jobs:
-                    self._answer(path, [job])
-                return
+                return [outcome for job in jobs for outcome in self._answer(path, [job])]
             failure = EngineError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
-            outcomes = [failure]
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(settle, jobs, outcomes)
+            return [(jobs[0], failure)]
 
     def _timed(self, stages: dict[str, float]) -> StageClock:
         def clock(stage: str) -> StageTimer:
             return StageTimer(stages, stage, self.clock)
 
         return clock
+
+
+class LocalEngine:
+    """Batches queries for one thread, so that the event loop goes on meanwhile where there is a core for it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.wake = threading.Condition()
+        self.thread = threading.Thread(target=self._run, name="endcap-engine", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread. Call on the event loop that will submit."""
+        self.desk.loop = asyncio.get_running_loop()
+        self.thread.start()
+
+    async def stop(self) -> None:
+        """Answers what has queued, refuses the rest, and ends the thread."""
+        with self.wake:
+            self.desk.stopping = True
+            self.wake.notify()
+        if self.thread.is_alive():
+            await asyncio.to_thread(self.thread.join)
+
+    async def submit(self, version: str, query: Query) -> Answer:
+        with self.wake:
+            future = self.desk.enqueue(version, query)
+            self.wake.notify()
+        return await future
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Applies item changes to every version, before the next batch."""
+        with self.wake:
+            self.desk.changes.append(changes)
+            self.wake.notify()
+
+    def _run(self) -> None:
+        hold_to_one_core()
+        desk, loop = self.desk, self.desk.loop
+        assert loop is not None
+        while jobs := self._next_batch():
+            loop.call_soon_threadsafe(settle, desk.answer(jobs))
+
+    def _next_batch(self) -> list[Job]:
+        """The next jobs; empty only when the engine stops. Item changes come first."""
+        desk = self.desk
+        while True:
+            with self.wake:
+                while not desk.waiting and not desk.changes and not desk.stopping:
+                    self.wake.wait()
+            desk.apply_changes()
+            with self.wake:
+                if not desk.waiting and not desk.stopping:
+                    continue
+                if not desk.waiting:
+                    return []
+                taken = desk.take()
+            if taken:
+                return taken
+
+
+class InlineEngine:
+    """Batches queries on the event loop itself: what has queued in one turn of it is the next batch.
+
+    Where every core has a worker of its own a thread would only take turns with the loop, and each turn costs.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.due = desk, False
+
+    def start(self) -> None:
+        """Call on the event loop that will submit."""
+        self.desk.loop = asyncio.get_running_loop()
+        hold_to_one_core()
+
+    async def stop(self) -> None:
+        """Answers what has queued, and refuses the rest."""
+        self.desk.stopping = True
+        while self.due:  # noqa: ASYNC110 - what is waited for is the loop's own next turn
+            await asyncio.sleep(0)
+
+    async def submit(self, version: str, query: Query) -> Answer:
+        future = self.desk.enqueue(version, query)
+        self._see_to_it()
+        return await future
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Applies item changes to every version, before the next batch."""
+        self.desk.changes.append(changes)
+        self._see_to_it()
+
+    def _see_to_it(self) -> None:
+        if not self.due and self.desk.loop is not None:
+            self.due = True
+            self.desk.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One batch. Whatever else the loop has to do comes before the next one."""
+        self.due = False
+        self.desk.apply_changes()
+        settle(self.desk.answer(self.desk.take()))
+        if self.desk.waiting:
+            self._see_to_it()
+
+
+def hold_to_one_core() -> None:
+    """For the thread that answers."""
+    torch.set_num_threads(1)
+    one_thread()
 
 
 class StageTimer:
@@ -163,9 +229,9 @@ class StageTimer:
         self.stages[self.stage] = self.stages.get(self.stage, 0.0) + self.clock() - self.began
 
 
-def settle(jobs: list[Job], outcomes: list[Answer] | list[EngineError] | list[Answer | EngineError]) -> None:
+def settle(outcomes: Sequence[tuple[Job, Answer | EngineError]]) -> None:
     """Runs on the event loop: hands each job its outcome unless its caller has gone."""
-    for job, outcome in zip(jobs, outcomes, strict=True):
+    for job, outcome in outcomes:
         if job.future.done():
             continue
         if isinstance(outcome, EngineError):

@@ -25,7 +25,7 @@ from torch import nn
 
 from ranking.batch import SIGNALS
 from ranking.errors import BundleError
-from ranking.index import CpuIndex, IndexRecipe, read_index
+from ranking.index import CpuIndex, Index, IndexRecipe, read_index
 from ranking.items import ItemTable, read_item_table
 from ranking.models import ModuleSpec, load_module
 from ranking.schema import ItemSchema, UserSchema
@@ -65,7 +65,7 @@ class Bundle:
         path: Path,
         manifest: Manifest,
         items: ItemTable,
-        index: CpuIndex,
+        index: Index,
         user_tower: nn.Module,
         ranker: nn.Module,
         neighbors: npt.NDArray[np.int32],

@@ -9,7 +9,7 @@ import torch
 
 from ranking.bundle import Bundle
 from ranking.errors import RankingError
-from ranking.index import GpuIndex, Index, Mask, Rows, Scores, gpu_available
+from ranking.index import CpuIndex, GpuIndex, Index, Mask, Rows, Scores, gpu_available, scanned
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -24,10 +24,13 @@ def choose(device: Device) -> torch.device:
 
 
 def place_index(bundle: Bundle, device: torch.device) -> Index:
-    """The bundle's own index on a CPU; on a GPU faiss's, or an exact torch search where the faiss build has no GPU."""
+    """On a CPU the bundle's index by our own scan, which then is the bundle's, or as faiss runs it; on a GPU faiss's,
+    or an exact torch search where the faiss build has no GPU."""
     if device.type == "cpu":
+        if isinstance(bundle.index, CpuIndex):
+            bundle.index = scanned(bundle.index) or bundle.index
         return bundle.index
-    if gpu_available():
+    if gpu_available() and isinstance(bundle.index, CpuIndex):
         return GpuIndex(bundle.index, device.index or 0)
     return TorchIndex(torch.from_numpy(np.ascontiguousarray(bundle.items.embeddings)).to(device))
 

@@ -12,11 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from ranking.exported import ITEM_INPUTS
+
+F32 = npt.NDArray[np.float32]
 
 aten = torch.ops.aten
 CAT, LINEAR, EXPAND, REPEAT = aten.cat.default, aten.linear.default, aten.expand.default, aten.repeat.default
@@ -259,11 +263,14 @@ def mlp_after(program: GraphModule, layer: Node) -> Mlp | None:
     return Mlp(weight, biases[0], last_weight[0], biases[1])
 
 
-def item_table(item: Callable[..., Tensor], inputs: Sequence[Tensor], width: int, chunk: int = 16384) -> Tensor:
-    """The candidates' share of the first layer, for all items: inputs [N, *] each -> f32[N, H]."""
+def item_table(item: Callable[..., Tensor], inputs: Sequence[Tensor], width: int, chunk: int = 16384) -> F32:
+    """The candidates' share of the first layer, for all items: inputs [N, *] each -> f32[N, H].
+
+    Memory of numpy's, which asks the kernel for huge pages: rows are read from all over it.
+    """
     size = len(inputs[0])
-    out = torch.empty(size, width)
+    out = np.empty((size, width), np.float32)
     with torch.inference_mode():
         for start in range(0, size, chunk):
-            out[start : start + chunk] = item(*(one[None, start : start + chunk] for one in inputs))[0]
+            out[start : start + chunk] = item(*(one[None, start : start + chunk] for one in inputs))[0].numpy()
     return out

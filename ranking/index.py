@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ranking.scan import InvertedFile
+
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -99,6 +101,70 @@ class CpuIndex:
         if isinstance(self.index, faiss.IndexIVF):
             return faiss.SearchParametersIVF(sel=selector, nprobe=self.nprobe)
         return faiss.SearchParameters(sel=selector)
+
+
+class ScannedIndex:
+    """A flat or inverted file index on one core of the CPU, by a scan of our own (`ranking.scan`). Not for concurrent
+    callers. It takes the place of faiss's copy of the vectors."""
+
+    def __init__(self, file: InvertedFile, vectors: Scores) -> None:
+        self.file, self.vectors, self.known = file, vectors, len(vectors)
+        self.anything = np.ones(len(vectors), bool)
+
+    def search(self, queries: Scores, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+        k = min(k, len(self.vectors))
+        scores, rows = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+        for i, query in enumerate(queries):
+            found = self._one(query, k, allowed)
+            if allowed is not None and len(found[0]) < k:
+                passing = np.flatnonzero(allowed)
+                scores[i], rows[i] = (one[0] for one in exact_search(self.vectors, passing, query[None], k))
+            else:
+                scores[i, : len(found[0])], rows[i, : len(found[1])] = found
+        return scores, rows
+
+    def _one(self, query: Scores, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
+        mask = self.anything if allowed is None else allowed
+        scores, rows = self.file.best(query, k, mask)
+        if len(self.vectors) == self.known:
+            return scores, rows
+        # Items that came since are few, and in no list.
+        late = np.flatnonzero(mask[self.known :]) + self.known
+        scores = np.concatenate([scores, self.vectors[late] @ query])
+        rows = np.concatenate([rows, late])
+        best = np.argsort(-scores, kind="stable")[:k]
+        return scores[best], rows[best]
+
+    def add(self, vectors: Scores, count: int) -> None:
+        self.vectors, self.file.vectors = vectors, vectors[: self.known]
+        self.anything = np.ones(len(vectors), bool)
+
+
+def scanned(index: CpuIndex) -> ScannedIndex | None:
+    """The same index by our own scan; None where it is of another kind, or does not hold the vectors as they are."""
+    faiss_index, vectors = index.index, np.ascontiguousarray(index.vectors, np.float32)
+    if faiss_index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        return None
+    if isinstance(faiss_index, faiss.IndexFlat):
+        offsets, rows = np.array([0, len(vectors)]), np.arange(len(vectors), dtype=np.int32)
+        return ScannedIndex(
+            InvertedFile(np.zeros((1, vectors.shape[1]), np.float32), offsets, rows, vectors, 1), vectors
+        )
+    if not isinstance(faiss_index, faiss.IndexIVFFlat) or not isinstance(
+        faiss.downcast_index(faiss_index.quantizer), faiss.IndexFlat
+    ):
+        return None
+    lists, sizes, held = faiss_index.invlists, [], []
+    for number in range(faiss_index.nlist):
+        size = lists.list_size(number)
+        sizes.append(size)
+        held.append(faiss.rev_swig_ptr(lists.get_ids(number), size).copy() if size else np.zeros(0, np.int64))
+    rows = np.concatenate(held)
+    if len(rows) != len(vectors) or (np.sort(rows) != np.arange(len(vectors))).any():
+        return None
+    centres = faiss_index.quantizer.reconstruct_n(0, faiss_index.nlist)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return ScannedIndex(InvertedFile(centres, offsets, rows.astype(np.int32), vectors, index.nprobe), vectors)
 
 
 def exact_search(vectors: Scores, passing: Rows, queries: Scores, k: int) -> tuple[Scores, Rows]:

@@ -76,7 +76,7 @@ class ScreenedForward:
             "item_dense": items.dense, "item_categorical": items.categorical,
         }  # fmt: skip
         inputs = [torch.from_numpy(np.ascontiguousarray(columns[name])) for name in self.factored.item_inputs]
-        self.table: npt.NDArray[np.float32] = item_table(self.factored.item, inputs, self.factored.width).numpy()
+        self.table: npt.NDArray[np.float32] = item_table(self.factored.item, inputs, self.factored.width)
 
     @torch.inference_mode()
     def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:

@@ -23,7 +23,7 @@ from features.online import OnlineReader
 from features.pipeline import Pipeline
 from features.store import connection, open_store
 from ranking.batch import Query
-from ranking.batcher import LocalEngine
+from ranking.batcher import Desk, InlineEngine, LocalEngine
 from ranking.device import choose
 from ranking.engine import BatchPath
 from ranking.sources.base import Source
@@ -64,9 +64,10 @@ class App:
         self.metrics = Metrics()
         self.api = Api(self.metrics, self.why_not_ready, self.metrics.text)
         self.reader: OnlineReader | None = None
-        self.engine: LocalEngine | None = None
+        self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
+        self.runner: web.AppRunner | None = None
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.notices: list[str] = []
         self.draining = False
@@ -99,11 +100,10 @@ class App:
         device = choose(config.engine.device)
         paths = {bundle.key: BatchPath(bundle, SOURCES, device) for bundle in self.versions.all()}
         default_batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-        self.engine = LocalEngine(
-            paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue
-        )
+        desk = Desk(paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue)
+        self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)
         catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
-        self.metrics.waiting = lambda: len(self.engine.waiting) if self.engine else 0
+        self.metrics.waiting = lambda: len(desk.waiting)
         self.engine.start()
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
             await asyncio.wait_for(catalogue.loaded.wait(), STORE_S)
@@ -186,7 +186,7 @@ class App:
         self.closing.append(applied.close)
         return applied
 
-    def _open_catalogue(self, project: str, engine: LocalEngine, versions: Versions) -> Catalogue:
+    def _open_catalogue(self, project: str, engine: InlineEngine | LocalEngine, versions: Versions) -> Catalogue:
         """Opens the door for item changes, and has those of all workers applied between two batches."""
         bundles = versions.all()
         publisher = Catalogue(self._pipeline(), project)
@@ -201,7 +201,7 @@ class App:
         models = self.directory / self.config.models.directory
         return load_versions(models, (one.model for one in self.config.placements.values()), self.config.models.keep)
 
-    async def _warm_up(self, engine: LocalEngine) -> None:
+    async def _warm_up(self, engine: InlineEngine | LocalEngine) -> None:
         """One query of every shape that placements ask for, so that no shopper pays for a first time."""
         assert self.versions is not None
         for bundle in self.versions.all():
@@ -232,8 +232,9 @@ class App:
     async def stop(self) -> None:
         """Unready first, then no new connections, then what is in flight is answered, then the rest ends."""
         self.draining = True
-        await self.site.stop()
-        await self.runner.cleanup()
+        if self.runner is not None:
+            await self.site.stop()
+            await self.runner.cleanup()
         if self.engine is not None:
             await self.engine.stop()
         for close in reversed(self.closing):

@@ -60,6 +60,16 @@ def parser() -> argparse.ArgumentParser:
     pack = actions.add_parser("pack", help=text, description=text)
     pack.add_argument("spec", type=Path, metavar="PACK.toml", help="what to pack: docs/bring-your-own-model.md")
     pack.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+    text = "Measure this deployment's own parts."
+    bench = commands.add_parser("bench", help=text, description=text)
+    actions = bench.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "Where the microseconds of an answer go, stage by stage."
+    stages = actions.add_parser("stages", help=text, description=text)
+    stages.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+    stages.add_argument("--placement", default="home")
+    stages.add_argument("--count", type=positive, default=20)
+    stages.add_argument("--requests", type=positive, default=2_000)
+    stages.add_argument("--at-once", type=positive, nargs="+", default=[1, 16], metavar="N")
     query = command("query", "Ask the serving log with SQL (DuckDB): what was answered, from which features, how old.")
     query.add_argument("sql", metavar="SQL", help="one statement that reads; the log is the table `answers`")
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
@@ -116,6 +126,11 @@ def run(arguments: argparse.Namespace) -> None:
         from service.commands.bundles import pack
 
         pack(arguments.dir, arguments.spec)
+    elif arguments.command == "bench":
+        from service.commands.bench import stages
+
+        a = arguments
+        stages(a.dir, a.placement, a.count, a.requests, a.at_once)
     elif arguments.command == "query":
         from service.commands.query import query
 

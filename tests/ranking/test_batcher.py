@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ranking.batch import Query, Ranked
-from ranking.batcher import LocalEngine
+from ranking.batcher import Desk, LocalEngine
 from ranking.errors import EngineError, EngineOverloaded, EngineStopped
 
 
@@ -45,7 +45,7 @@ class Path:
 
 
 def engine(path: Path, **options: Any) -> LocalEngine:
-    one = LocalEngine({"m@1": path}, **{"max_batch": 8, "max_queue": 100, **options})  # type: ignore[dict-item]
+    one = LocalEngine(Desk({"m@1": path}, **{"max_batch": 8, "max_queue": 100, **options}))  # type: ignore[dict-item]
     one.start()
     return one
 

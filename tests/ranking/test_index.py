@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from ranking.device import TorchIndex
-from ranking.index import CpuIndex, GpuIndex, Index, IndexRecipe, build_index, exact_search, gpu_available
+from ranking.index import (
+    CpuIndex,
+    GpuIndex,
+    Index,
+    IndexRecipe,
+    build_index,
+    exact_search,
+    gpu_available,
+    scanned,
+)
 
 N, E = 3000, 16
 VECTORS = np.random.default_rng(0).standard_normal((N, E)).astype(np.float32)
@@ -33,7 +42,15 @@ def torch_gpu() -> Index:
     return TorchIndex(torch.from_numpy(VECTORS).cuda())
 
 
+def by_scan(factory: str, nprobe: int = 1) -> Index:
+    found = scanned(cpu(factory, nprobe))
+    assert found is not None
+    return found
+
+
 MAKERS: dict[str, Callable[[], Index]] = {
+    "our scan, flat": lambda: by_scan("Flat"),
+    "our scan, every list probed": lambda: by_scan("IVF16,Flat", 16),
     "flat": lambda: cpu("Flat"),
     "ivf, every list probed": lambda: cpu("IVF16,Flat", 16),
     "torch on the cpu": lambda: TorchIndex(torch.from_numpy(VECTORS)),
@@ -98,3 +115,39 @@ def test_asking_for_more_than_there_is_gives_all_of_it() -> None:
 def test_exact_search_of_no_rows_is_empty() -> None:
     _, rows = exact_search(VECTORS, np.zeros(0, np.int64), QUERIES, 4)
     assert (rows == -1).all() and rows.shape == (5, 4)
+
+
+@pytest.mark.parametrize("k", [1, 40, 700])
+def test_our_scan_of_some_lists_finds_what_faiss_finds_in_them(k: int) -> None:
+    """Also where the lists hold fewer than k, and for vectors of any length with zeros and ties among them."""
+    rng = np.random.default_rng(4)
+    vectors = (VECTORS * rng.lognormal(0, 1, (N, 1))).astype(np.float32)
+    vectors[::50] = 0
+    vectors[1::50] = vectors[2::50]
+    theirs = CpuIndex(build_index(vectors, IndexRecipe("IVF32,Flat", 4)), vectors, 4)
+    ours = scanned(theirs)
+    assert ours is not None
+    queries = np.concatenate([rng.standard_normal((40, E)), np.zeros((1, E))]).astype(np.float32)
+    scores, rows = ours.search(queries, k)
+    expected, expected_rows = theirs.search(queries, k)
+    for one, other in zip(rows[:-1], expected_rows[:-1], strict=True):  # nothing is nearest to no direction
+        assert (one >= 0).sum() == (other >= 0).sum()
+    there = rows[:-1] >= 0
+    np.testing.assert_allclose(scores[:-1][there], expected[:-1][there], rtol=1e-5, atol=1e-5)
+    assert all(len(set(one[one >= 0])) == (one >= 0).sum() for one in rows)
+
+
+def test_our_scan_finds_items_that_came_later() -> None:
+    ours = by_scan("IVF16,Flat", 2)
+    new = QUERIES[:2] / np.linalg.norm(QUERIES[:2], axis=1, keepdims=True)
+    longer = np.concatenate([VECTORS, new])
+    ours.add(longer, 2)
+    _, rows = ours.search(QUERIES[:2], 5)
+    assert rows[:, 0].tolist() == [N, N + 1]
+    mask = np.ones(N + 2, bool)
+    mask[N] = False
+    assert N not in ours.search(QUERIES[:2], 5, mask)[1]
+
+
+def test_an_index_of_another_kind_stays_with_faiss() -> None:
+    assert scanned(cpu("HNSW16")) is None and scanned(cpu("IVF16,SQ8", 4)) is None
