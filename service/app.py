@@ -24,25 +24,23 @@ from features.pipeline import Pipeline
 from features.store import connection, open_store
 from ranking.batch import Query
 from ranking.batcher import Desk, InlineEngine, LocalEngine
-from ranking.device import choose
-from ranking.engine import BatchPath
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
 from ranking.sources.personal import Personal
 from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
-from ranking.versions import Versions, load_versions
+from ranking.versions import Versions
 from service.answer_log import LOG, AnswerLog
 from service.answered import Answered
 from service.config import Config, check_sources
 from service.errors import ServiceError
 from service.events import EventDoor
-from service.fit import fit
 from service.freshness import Freshness, Tallies, restore
 from service.http.server import Api
 from service.items import ItemDoor
 from service.metrics import Metrics
 from service.placements import Placements
+from service.prepared import Prepared, prepare
 from service.recommend import Recommender
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular())
@@ -57,10 +55,11 @@ STORE_S = 2.0
 class App:
     """One process of the service. `endcap serve` runs it; tests start and stop it in their own loop."""
 
-    def __init__(self, directory: Path, config: Config) -> None:
-        """Raises ConfigError when a placement names a source that there is not."""
+    def __init__(self, directory: Path, config: Config, prepared: Prepared | None = None) -> None:
+        """`prepared`: what a supervisor has loaded already. Raises ConfigError when a placement names a source that
+        there is not."""
         check_sources(directory, config, SOURCE_NAMES)
-        self.directory, self.config = directory, config
+        self.directory, self.config, self.prepared = directory, config, prepared
         self.metrics = Metrics()
         self.api = Api(self.metrics, self.why_not_ready, self.metrics.text)
         self.reader: OnlineReader | None = None
@@ -72,8 +71,11 @@ class App:
         self.notices: list[str] = []
         self.draining = False
 
-    async def listen(self, host: str, port: int) -> int:
-        """Opens the port, answering 503 until `load` is done. Returns the port. Raises OSError when it is taken."""
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Opens the port, answering 503 until `load` is done. Returns the port. Raises OSError when it is taken.
+
+        `shared`: other workers listen on it too, and the kernel spreads connections over them.
+        """
         application = self.api.application(self.config.service.max_body_bytes)
         self.runner = web.AppRunner(
             application,
@@ -83,7 +85,7 @@ class App:
             shutdown_timeout=self.config.service.drain_s,
         )
         await self.runner.setup()
-        self.site = web.TCPSite(self.runner, host, port, backlog=1024)
+        self.site = web.TCPSite(self.runner, host, port, backlog=1024, reuse_port=shared or None)
         await self.site.start()
         address: tuple[str, int] = self.runner.addresses[0]
         return address[1]
@@ -91,16 +93,15 @@ class App:
     async def load(self) -> None:
         """Loads and checks the bundles, connects, warms up. Raises BundleError or FeaturesError."""
         config = self.config
-        self.versions = await asyncio.to_thread(self._load_bundles)
-        repo = self.directory / config.features.repo
-        plan, everything, self.notices = await asyncio.to_thread(fit, repo, self.versions)
+        prepared = self.prepared
+        if prepared is None:
+            prepared = await asyncio.to_thread(prepare, self.directory, config, SOURCES)
+        self.versions, self.notices, plan = prepared.versions, prepared.notices, prepared.plan
         self.reader = OnlineReader(self._pipeline(), plan)
-        self.api.insight.reader = OnlineReader(self._pipeline(), everything)
+        self.api.insight.reader = OnlineReader(self._pipeline(), prepared.everything)
         applied = self._open_intake(plan.project)
-        device = choose(config.engine.device)
-        paths = {bundle.key: BatchPath(bundle, SOURCES, device) for bundle in self.versions.all()}
-        default_batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-        desk = Desk(paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue)
+        most = config.engine.max_batch or (CPU_BATCH if prepared.on_cpu else GPU_BATCH)
+        desk = Desk(prepared.paths, max_batch=most, max_queue=config.engine.max_queue)
         self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)
         catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
         self.metrics.waiting = lambda: len(desk.waiting)
@@ -197,10 +198,6 @@ class App:
         self.closing.append(follower.stop)
         return follower
 
-    def _load_bundles(self) -> Versions:
-        models = self.directory / self.config.models.directory
-        return load_versions(models, (one.model for one in self.config.placements.values()), self.config.models.keep)
-
     async def _warm_up(self, engine: InlineEngine | LocalEngine) -> None:
         """One query of every shape that placements ask for, so that no shopper pays for a first time."""
         assert self.versions is not None
@@ -241,18 +238,15 @@ class App:
             await close()
 
 
-async def serve(
-    directory: Path, config: Config, host: str, port: int, ready: Callable[[App, int], object] = lambda app, port: None
-) -> None:
+async def serve(app: App, host: str, port: int, ready: Callable[[App, int], object], *, shared: bool = False) -> None:
     """Runs the service until SIGINT or SIGTERM. `ready` is called (and awaited, if it asks for it) once it answers."""
     sys.setswitchinterval(0.0005)
-    app = App(directory, config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, stop.set)
     try:
-        bound = await app.listen(host, port)
+        bound = await app.listen(host, port, shared=shared)
     except OSError as error:
         raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     try:

@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     fresh.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     command("ingest", "Turn events into features in a process of its own (`events.consume = false` for `serve`).")
     serve = command("serve", "Answer requests over HTTP.")
+    serve.add_argument("--workers", type=positive, help="processes on the same port (default: from endcap.toml)")
     demo = command("demo", "All of it: a shop, its features, a model, and the running service.")
     demo.add_argument("--data", type=Path, nargs="+", metavar="FILE", help="import these instead of making a shop up")
     demo.add_argument("--format", choices=FORMATS, default="generic")
@@ -173,7 +174,7 @@ def answer(arguments: argparse.Namespace) -> None:
     if arguments.command == "ingest":
         running.ingest(arguments.dir)
     elif arguments.command == "serve":
-        running.serve(arguments.dir, arguments.host, arguments.port)
+        running.serve(arguments.dir, arguments.host, arguments.port, arguments.workers)
     else:
         running.demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)
 

@@ -20,10 +20,12 @@ FILE = "endcap.toml"
 
 
 class ServiceConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The HTTP edge. `timeout_ms` bounds a whole request; past it the answer is a 504."""
+    """The HTTP edge. `timeout_ms` bounds a whole request; past it the answer is a 504. `workers`: processes that answer
+    on the same port."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
     timeout_ms: Annotated[float, Meta(gt=0)] = 1000.0
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 1 << 20
     drain_s: Annotated[float, Meta(ge=0)] = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from typing import Any
 
 import orjson
 import uvloop
+from msgspec import structs
 
 from features.consumer import Consumer
 from features.pipeline import Pipeline
@@ -22,20 +24,56 @@ from service.commands import data, models
 from service.console import console
 from service.deployment import Deployment
 from service.errors import ConfigError, ServiceError
+from service.prepared import prepare
+from service.supervisor import Supervisor, reserve
 from service.valkey import taken
 
 
-def serve(directory: Path, host: str | None, port: int | None) -> None:
-    """Serves until a signal."""
+def serve(directory: Path, host: str | None, port: int | None, workers: int | None = None) -> None:
+    """Serves until a signal, in this process or in several workers."""
     here = Deployment.at(directory)
+    workers = here.config.service.workers if workers is None else workers
     with here.online_store():
-        run(here, host, port, lambda running, bound: announce(here, host, running, bound))
+        if workers > 1:
+            supervise(here, host, port, workers)
+        else:
+            run(here, host, port, lambda running, bound: announce(here, host, running, bound))
 
 
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    uvloop.run(app.serve(here.directory, here.config, host, port, ready))
+    uvloop.run(app.serve(app.App(here.directory, here.config), host, port, ready))
+
+
+def supervise(here: Deployment, host: str | None, port: int | None, workers: int) -> None:
+    """Prepares once, then answers in so many workers. Raises ServiceError when the port is taken."""
+    host = host or here.config.service.host
+    port = here.config.service.port if port is None else port
+    # As many workers as cores leave none for a thread of the engine's own.
+    engine = structs.replace(here.config.engine, thread=here.config.engine.thread and workers < (os.cpu_count() or 1))
+    config = structs.replace(here.config, engine=engine)
+    try:
+        held = reserve(host, port)
+    except OSError as error:
+        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    bound = held.getsockname()[1]
+    prepared = prepare(here.directory, config, app.SOURCES)
+    if not prepared.on_cpu:
+        raise ServiceError("workers are forked, and a GPU cannot be: serve with --workers 1, one process a GPU")
+
+    def work(number: int) -> int:
+        worker = app.App(here.directory, config, prepared)
+
+        def say(running: app.App, port: int) -> None:
+            if number == 0:
+                announce(here, host, running, port)
+
+        uvloop.run(app.serve(worker, host, bound, say, shared=True))
+        return 0
+
+    Supervisor(workers, work, drain_s=here.config.service.drain_s).run()
+    held.close()
 
 
 def ingest(directory: Path) -> None:
