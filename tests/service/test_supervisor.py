@@ -1,0 +1,123 @@
+"""Workers behind one port: replaced when they die, drained on a signal, gone with their supervisor."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+import pytest
+
+from service.supervisor import reserve
+
+BODY = orjson.dumps({"user_id": "u1", "count": 3})
+
+
+def post(url: str, body: bytes = BODY) -> int:
+    """The status of one request on a connection of its own; 0 where none came."""
+    request = urllib.request.Request(f"{url}/v1/recommendations", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def until(what: object, within_s: float = 30.0) -> None:
+    end = time.monotonic() + within_s
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+class Served:
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process, self.url = process, url
+
+    def workers(self) -> list[int]:
+        return children(self.process.pid)
+
+
+@pytest.fixture
+def served(deployment: Path) -> Iterator[Served]:
+    """`endcap serve --workers 2` on a free port, ready."""
+    command = [sys.executable, "-m", "service.cli", "serve", "--dir", str(deployment), "--port", "0", "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "answers at" in line)
+        (url,) = re.findall(r"http://[\d.:]+", line)[:1]
+        until(lambda: all(post(url) == 200 for _ in range(8)))
+        try:
+            yield Served(process, url)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(20)
+
+
+def test_a_killed_worker_is_replaced_and_the_other_answers_meanwhile(served: Served) -> None:
+    before = served.workers()
+    assert len(before) == 2
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(served.workers()) == 2 and before[0] not in served.workers())
+    assert before[1] in served.workers()
+    until(lambda: all(post(served.url) == 200 for _ in range(20)))
+
+
+def test_sigterm_under_load_answers_what_it_has_taken_and_leaves_no_process(served: Served) -> None:
+    """Keep-alive clients see whole answers until the end; nobody sees half of one."""
+    workers = served.workers()
+    statuses: list[int] = []
+
+    def ask() -> None:
+        while True:
+            status = post(served.url)
+            statuses.append(status)
+            if status != 200:
+                return
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(ask) for _ in range(4)]
+        time.sleep(1.0)
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+        for one in running:
+            one.result()
+    assert statuses.count(200) > 20
+    assert set(statuses) <= {200, 503, 0}  # refused at the door, never broken off
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(served: Served) -> None:
+    workers = served.workers()
+    served.process.kill()
+    served.process.wait(5)
+    until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
+
+
+def test_a_port_that_another_program_has_is_not_shared() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            reserve("127.0.0.1", other.getsockname()[1])
+    held = reserve("127.0.0.1", 0)
+    assert held.getsockname()[1] > 0
+    held.close()
