@@ -1,7 +1,7 @@
 """The engine in this process, in a thread or on the event loop, and the only queue before it.
 
-It dispatches when idle: whatever queued while the last batch ran is the next one, up to `max_batch`. There is no window
-to wait out, so a lone request is never held for company.
+It dispatches when idle: of what queued while the last batch ran, the next one is as much as `ranking.batching` has
+learned to be worth having. There is no window to wait out, so a lone request is never held for company.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ranking.batch import Answer, Query
+from ranking.batching import Policy
 from ranking.engine import BatchPath, StageClock
 from ranking.errors import EngineError, EngineOverloaded, EngineStopped
 from ranking.index import one_thread
@@ -33,21 +34,38 @@ class Job:
     queued_at: float
 
 
+class Waiting(Collection[Query]):
+    """The queries of jobs that wait, in order."""
+
+    def __init__(self, jobs: Collection[Job]) -> None:
+        self.jobs = jobs
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __iter__(self) -> Iterator[Query]:
+        return (job.query for job in self.jobs)
+
+    def __contains__(self, one: object) -> bool:
+        return any(job.query is one for job in self.jobs)
+
+
 class Desk:
     """The queue before a batch path, and how a batch of it is answered. Both engines are made on it.
 
-    `paths` maps a version to its batch path. `max_queue` bounds what waits; beyond it `enqueue` refuses at once.
+    `paths` maps a version to its batch path, `policy` says how many are the next batch. `max_queue` bounds what waits;
+    beyond it `enqueue` refuses at once.
     """
 
     def __init__(
         self,
         paths: Mapping[str, BatchPath],
+        policy: Policy,
         *,
-        max_batch: int,
         max_queue: int,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.paths, self.max_batch, self.max_queue, self.clock = paths, max_batch, max_queue, clock
+        self.paths, self.policy, self.max_queue, self.clock = paths, policy, max_queue, clock
         self.waiting: deque[Job] = deque()
         self.changes: deque[Sequence[Change]] = deque()
         self.stopping = False
@@ -64,7 +82,11 @@ class Desk:
 
     def take(self) -> list[Job]:
         """The next jobs whose callers still wait: whoever has gone away leaves before the forward pass."""
-        taken = [self.waiting.popleft() for _ in range(min(self.max_batch, len(self.waiting)))]
+        while self.waiting and self.waiting[0].future.cancelled():
+            self.waiting.popleft()
+        if not self.waiting:
+            return []
+        taken = [self.waiting.popleft() for _ in range(self.policy.take(Waiting(self.waiting)))]
         return [job for job in taken if not job.future.cancelled()]
 
     def apply_changes(self) -> None:
@@ -86,7 +108,9 @@ class Desk:
     def _answer(self, path: BatchPath, jobs: list[Job]) -> list[tuple[Job, Answer | EngineError]]:
         began, stages = self.clock(), dict[str, float]()
         try:
-            ranked = path.recommend([job.query for job in jobs], self._timed(stages))
+            queries = [job.query for job in jobs]
+            ranked = path.recommend(queries, self._timed(stages))
+            self.policy.saw(queries, self.clock() - began)
             return [
                 (job, Answer(one, began - job.queued_at, stages, len(jobs)))
                 for one, job in zip(ranked, jobs, strict=True)

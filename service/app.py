@@ -47,7 +47,6 @@ SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Simil
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
-CPU_BATCH, GPU_BATCH = 4, 64
 STORE_S = 2.0
 """How long a start waits for the store before it goes on without."""
 
@@ -100,8 +99,7 @@ class App:
         self.reader = OnlineReader(self._pipeline(), plan)
         self.api.insight.reader = OnlineReader(self._pipeline(), prepared.everything)
         applied = self._open_intake(plan.project)
-        most = config.engine.max_batch or (CPU_BATCH if prepared.on_cpu else GPU_BATCH)
-        desk = Desk(prepared.paths, max_batch=most, max_queue=config.engine.max_queue)
+        desk = Desk(prepared.paths, prepared.policy, max_queue=config.engine.max_queue)
         self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)
         catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
         self.metrics.waiting = lambda: len(desk.waiting)

@@ -40,11 +40,13 @@ class FeaturesConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Inference. `max_batch = 0` means what suits the device: 4 on a CPU, 64 on a GPU. `thread`: whether it has a
-    thread of its own beside the event loop, which helps a process that has more than one core."""
+    """Inference. How large batches are is learned; `max_batch` bounds it (0: 32 on a CPU, 256 on a GPU), and a batch
+    takes at most half of `slo_ms`. `thread`: whether it has a thread of its own beside the event loop, which helps a
+    process that has more than one core."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_batch: Annotated[int, Meta(ge=0, le=4096)] = 0
+    slo_ms: Annotated[float, Meta(gt=0)] = 20.0
     max_queue: Annotated[int, Meta(ge=1)] = 256
     thread: bool = True
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 from features.online import ReadPlan
+from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
+from ranking.batching import Curve, Policy, Sample, measure
 from ranking.device import choose
 from ranking.engine import BatchPath
 from ranking.sources.base import Source
@@ -15,17 +19,21 @@ from ranking.versions import Versions, load_versions
 from service.config import Config
 from service.fit import fit
 
+CPU_BATCH, GPU_BATCH = 32, 256
+"""The largest batches that are tried where the settings do not say."""
+
 
 @dataclass(slots=True)
 class Prepared:
     """`plan` is what the models read of a shopper, `everything` all that Feast offers of one. `paths`: a batch path for
-    each version that is loaded."""
+    each version that is loaded. `policy`: what was learned of batches on this device."""
 
     versions: Versions
     plan: ReadPlan
     everything: ReadPlan
     notices: list[str]
     paths: dict[str, BatchPath]
+    policy: Policy
     on_cpu: bool
 
 
@@ -40,4 +48,22 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     plan, everything, notices = fit(directory / config.features.repo, versions)
     device = choose(config.engine.device)
     paths = {bundle.key: BatchPath(bundle, sources, device) for bundle in versions.all()}
-    return Prepared(versions, plan, everything, notices, paths, device.type == "cpu")
+    on_cpu = device.type == "cpu"
+    most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
+    samples = [one for path in paths.values() for one in learn(path, config, most)]
+    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3)
+    return Prepared(versions, plan, everything, notices, paths, policy, on_cpu)
+
+
+def learn(path: BatchPath, config: Config, most: int) -> list[Sample]:
+    """What batches of each placement's queries take, the first runs of all (which compile) not counted."""
+    found = []
+    ids = path.bundle.items.ids
+    for placement in config.placements.values():
+        item = ids[0] if placement.needs_item else None
+        query = Query({}, placement.sources, 20, session=ids[:3], item_id=item, ranked=placement.ranked)
+        path.recommend([query], lambda stage: nullcontext())
+        found += measure(
+            lambda queries: path.recommend(queries, lambda stage: nullcontext()), query, most, perf_counter
+        )
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,22 @@ class Path:
             return [ranked(name) for name in names]
 
 
+class UpTo:
+    """A policy that learns nothing."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def take(self, waiting: Collection[Query]) -> int:
+        return min(len(waiting), self.most)
+
+    def saw(self, queries: Sequence[Query], seconds: float) -> None:
+        pass
+
+
 def engine(path: Path, **options: Any) -> LocalEngine:
-    one = LocalEngine(Desk({"m@1": path}, **{"max_batch": 8, "max_queue": 100, **options}))  # type: ignore[dict-item]
+    policy = UpTo(options.pop("max_batch", 8))
+    one = LocalEngine(Desk({"m@1": path}, policy, **{"max_queue": 100, **options}))  # type: ignore[dict-item, arg-type]
     one.start()
     return one
 

@@ -1,0 +1,154 @@
+"""How large a batch should be: learned from the batches that are run, and never waited for.
+
+A batch takes about `fixed + query * n + row * rows` seconds. The policy measures that when a version is warmed up and
+goes on fitting it, asks which size is the smallest whose cost a query is near the least, and lets a batch grow to the
+time that such a one takes: so a query of 2,000 candidates weighs more than one of 20, and where company does not make a
+query cheaper there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
+
+import numpy as np
+
+from ranking.batch import Query
+
+MEMORY = 200
+"""Batches after which one weighs half as much in the fit."""
+PRIOR = 0.01
+"""What the measurements at warm-up weigh at the least beside later ones: where only single queries come, they alone
+hold other sizes."""
+WORTH = 1.03
+"""A size is worth having when its cost a query is within this of the least."""
+SHARE = 0.5
+"""A query may wait for one batch and ride in the next: a batch may take so much of the SLO."""
+REFIT, EXPLORE = 32, 16
+"""Batches between two fits, and between two that are larger than the policy would have them: else it would never see
+again what it once found not to pay."""
+
+Sample = tuple[int, int, float]
+"""Queries, rows (candidates, all queries together) and seconds of a batch."""
+
+
+def rows_of(query: Query) -> int:
+    """The candidates that a query asks to be looked at."""
+    return len(query.rank) if query.rank is not None else sum(query.sources.values())
+
+
+class Curve:
+    """Seconds of a batch by its queries and rows: least squares of the relative error, older samples weighing less."""
+
+    def __init__(self, warm_up: Sequence[Sample] = ()) -> None:
+        self.coefficients = np.zeros(3)  # fixed, a query, a row
+        self.moments, self.targets = np.zeros((3, 3)), np.zeros(3)
+        self.prior_moments, self.prior_targets = np.zeros((3, 3)), np.zeros(3)
+        self.fade = 0.5 ** (1 / MEMORY)
+        self.seen, self.weight = 0, 0.0
+        for sample in warm_up:
+            x = features(sample)
+            self.prior_moments += np.outer(x, x)
+            self.prior_targets += x
+        if warm_up:
+            self.fit()
+
+    def saw(self, sample: Sample) -> None:
+        x = features(sample)
+        self.moments = self.moments * self.fade + np.outer(x, x)
+        self.targets = self.targets * self.fade + x
+        self.seen += 1
+        self.weight = self.weight * self.fade + 1.0
+        if self.seen % REFIT == 0:
+            self.fit()
+
+    def fit(self) -> None:
+        """A little ridge keeps apart what the samples do not: rows and queries that have always grown together."""
+        weight = self.fade**self.seen + PRIOR * self.weight
+        moments = self.moments + weight * self.prior_moments
+        scale = np.sqrt(np.maximum(np.diag(moments), 1e-300))
+        ridged = moments / np.outer(scale, scale) + 1e-6 * np.eye(3)
+        self.coefficients = np.linalg.solve(ridged, (self.targets + weight * self.prior_targets) / scale) / scale
+
+    def seconds(self, queries: int, rows: int) -> float:
+        fixed, a_query, a_row = self.coefficients.tolist()
+        return max(fixed + a_query * queries + a_row * rows, 0.0)
+
+
+def features(sample: Sample) -> np.ndarray:
+    """So that a perfect fit is 1."""
+    return np.array([1.0, sample[0], sample[1]]) / max(sample[2], 1e-9)
+
+
+class Policy:
+    """How many of those who wait make the next batch. `most` bounds it; `slo_s` is the time that an answer may take."""
+
+    def __init__(self, curve: Curve, *, most: int, slo_s: float) -> None:
+        self.curve, self.most, self.slo_s = curve, most, slo_s
+        self.typical, self.batches = 0.0, 0
+        self.choose()
+
+    def choose(self) -> None:
+        """The size worth having for typical queries, and the time that a batch of it takes."""
+        sizes = [1]
+        while sizes[-1] * 2 <= self.most:
+            sizes.append(sizes[-1] * 2)
+        if sizes[-1] != self.most:
+            sizes.append(self.most)
+        took = {size: self.curve.seconds(size, round(size * self.typical)) for size in sizes}
+        fitting = [size for size in sizes if took[size] <= SHARE * self.slo_s] or [1]
+        least = min(took[size] / size for size in fitting)
+        self.size = next(size for size in fitting if took[size] / size <= WORTH * least)
+        self.fastest = next(size for size in fitting if took[size] / size == least)
+        self.limits_s = {size: took[size] for size in (self.size, self.fastest)}
+
+    def take(self, waiting: Collection[Query]) -> int:
+        """How many of the first of those who wait are the next batch; at least one.
+
+        When so many wait that the last would be late, the size that gets most done is better than the one worth having.
+        """
+        self.batches += 1
+        late = len(waiting) / self.size * self.limits_s[self.size] > SHARE * self.slo_s
+        size = self.fastest if late else self.size
+        limit = self.limits_s[size]
+        if self.batches % EXPLORE == 0:
+            size, limit = 2 * size, 2 * limit
+        count = rows = 0
+        for query in islice(waiting, self.most):
+            rows += rows_of(query)
+            # A batch of small queries may hold more of them, one of large ones fewer; where company does not pay, none.
+            if count and (size == 1 or self.curve.seconds(count + 1, rows) > limit * (1 + 1e-9)):
+                break
+            count += 1
+        return max(count, 1)
+
+    def saw(self, queries: Sequence[Query], seconds: float) -> None:
+        rows = sum(rows_of(query) for query in queries)
+        mean = rows / len(queries)
+        self.typical = mean if not self.typical else self.typical + 0.02 * (mean - self.typical)
+        self.curve.saw((len(queries), rows, seconds))
+        if self.curve.seen % REFIT == 0:
+            self.choose()
+
+
+def measure(
+    run: Callable[[Sequence[Query]], object], query: Query, most: int, clock: Callable[[], float], tries: int = 3
+) -> list[Sample]:
+    """The least time of some tries for 1, 2, 4, … queries of a kind, up to `most`, and for one of fewer rows."""
+    found = []
+    size = 1
+    while size <= most:
+        found.append((size, size * rows_of(query), least(run, [query] * size, clock, tries)))
+        size *= 2
+    return found
+
+
+def least(
+    run: Callable[[Sequence[Query]], object], queries: Sequence[Query], clock: Callable[[], float], tries: int
+) -> float:
+    best = float("inf")
+    for _ in range(tries):
+        began = clock()
+        run(queries)
+        best = min(best, clock() - began)
+    return best
