@@ -59,8 +59,10 @@ function status(alive, notReady, sampleError) {
   const why = notReady?.message ?? sampleError ?? "";
   if (!alive) {
     banner("The service does not answer.", `The figures are those of ${byId("updated").textContent}. This page keeps asking.`);
-  } else if (sampleError || /redis/i.test(why)) {
+  } else if (/redis/i.test(`${why} ${sampleError}`)) {
     banner("Redis does not answer.", `${WITHOUT_REDIS} (${why})`);
+  } else if (sampleError && !notReady) {
+    banner("Ages in the store are not sampled.", `Recommendations go on as ever. (${why})`);
   } else if (notReady?.status === 0) {
     banner("The service is alive, but does not say whether it is ready.", "Recommendations may still be answered.");
   } else if (notReady) {
