@@ -85,6 +85,10 @@ class LocalEngine:
             self.changes.append(changes)
             self.wake.notify()
 
+    def knows(self, item_id: str) -> bool:
+        """Whether any version has, or had, such an item."""
+        return any(path.live.knows(item_id) for path in self.paths.values())
+
     def _run(self) -> None:
         torch.set_num_threads(1)
         one_thread()
