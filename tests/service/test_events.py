@@ -103,10 +103,29 @@ async def test_a_key_that_stands_twice_spoils_its_row_only(client: Client) -> No
 
 
 @pytest.mark.parametrize(
+    "bad",
+    [b'"\\ud800"', b'"\\udc00\\ud800"', b"NaN", b"-Infinity", b"1e999", b'"a\tb"', b'"\xff"', b"1" * 5000],
+    ids=["high", "swapped", "nan", "infinity", "huge", "tab", "bytes", "long"],
+)
+async def test_a_row_that_is_no_strict_json_loses_nothing_of_the_rest(client: Client, bad: bytes) -> None:
+    """As in NDJSON: half a surrogate pair, a number that is none, a control character, bytes that are no UTF-8."""
+    good = [json.dumps(event(session_id="[\u00fc, ]}")).encode() for _ in range(3)]
+    row = good[1][:-1] + b', "value": ' + bad + b"}"
+    body = b' { "events" : [ ' + b" , ".join([good[0], row, good[1], b"NaN", good[2]]) + b" ] } "
+    taken = await client.post("/v1/events", None, 202, data=body, headers={"Content-Type": "application/json"})
+    assert taken["accepted"] == 3 and [one["index"] for one in taken["rejected"]] == [1, 3]
+    lines = b"\n".join([good[0], row, good[1], b"NaN", good[2]])
+    again = await client.post("/v1/events", None, 202, data=lines, headers={"Content-Type": "application/x-ndjson"})
+    assert again["duplicates"] == 3 and again["rejected"] == taken["rejected"]
+
+
+@pytest.mark.parametrize(
     ("body", "status", "said"),
     [
         (b"{", 400, "malformed"),
-        (b'{"events": [NaN]}', 400, "malformed"),
+        (b'{"events": NaN}', 400, "malformed"),
+        (b'{"events": [{"event_id": "\\ud800"}, ]}', 400, "malformed"),
+        (b'{"events": [{"event_id": "\\ud800"}], "more": 1}', 400, "malformed"),
         (b'{"events": [], "events": []}', 400, "twice"),
         (b'{"events": "events"}', 422, "array"),
         (b'{"evnets": []}', 422, "Unknown field; known: events"),
