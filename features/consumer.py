@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 from features.apply import Write, apply_command, count_commands
 from features.errors import FeatureStoreError
-from features.events import Event, decode_event, encode_event
-from features.keys import GROUP, Keys
+from features.events import encode_event
+from features.group import Entry, Member
+from features.keys import Keys
 from features.layout import encode_timestamp, key_maker
 from features.liveviews import (
     ACTIVITY,
@@ -40,10 +39,6 @@ from features.userstate import UserState
 
 log = logging.getLogger(__name__)
 
-Entry = tuple[bytes, Event]
-"""A stream id and the event that stands there."""
-
-BATCH = 256
 TURN = 8
 """Users computed before the event loop may do something else: about a millisecond."""
 USERS = 16
@@ -73,15 +68,19 @@ class Consumer:
 
     def __init__(self, pipeline: Pipeline, project: str, *, claim_after_s: float = 5.0, block_s: float = 0.5) -> None:
         self.pipeline, self.keys = pipeline, Keys(project)
-        self.stream = pipeline.twin()  # it waits for entries, and nothing may wait behind it
+        self.group = Member(pipeline, self.keys, claim_after_s=claim_after_s, block_s=block_s)
         self.user_key, self.item_key = key_maker(project, "user_id"), key_maker(project, "item_id")
-        self.name = secrets.token_hex(8).encode()
         self.claim_after_s, self.block_s = claim_after_s, block_s
-        self.consumed = self.unusable = 0
+        self.consumed = 0
         self.hot: dict[str, User] = {}
         self.task: asyncio.Task[None] | None = None
         self.taking: asyncio.Task[list[Entry]] | None = None
         self.stopping = False
+
+    @property
+    def unusable(self) -> int:
+        """How many entries went to the stream of the dead."""
+        return self.group.unusable
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.run())
@@ -95,8 +94,7 @@ class Consumer:
             for one in running:
                 one.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        await self.pipeline.close()
-        await self.stream.close()
+        await self.group.close()
 
     async def run(self) -> None:
         """Consumes until it is stopped. A store that is gone is waited for."""
@@ -105,10 +103,10 @@ class Consumer:
         while not self.stopping or self.taking is not None:
             try:
                 if not ready:
-                    await self.join()
+                    await self.group.join()
                     ready = True
                 if loop.time() - claimed_at >= self.claim_after_s / 2:
-                    await self.consume(await self.claim())
+                    await self.consume(await self.group.claim())
                     claimed_at = loop.time()
                 await self.consume(await self.taken())
                 failures = 0
@@ -121,16 +119,6 @@ class Consumer:
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
 
-    async def join(self) -> None:
-        """Makes the stream and the group where there are none."""
-        try:
-            await self.pipeline.execute(
-                encode(b"XGROUP", b"CREATE", self.keys.events, GROUP.encode(), b"0", b"MKSTREAM")
-            )
-        except FeatureStoreError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
-
     async def taken(self) -> list[Entry]:
         """The next entries: those that were asked for while the last ones were written."""
         self.ask()
@@ -142,42 +130,7 @@ class Consumer:
     def ask(self) -> None:
         """Has the next entries taken meanwhile."""
         if self.taking is None and not self.stopping:
-            self.taking = asyncio.create_task(self.take())
-
-    async def take(self) -> list[Entry]:
-        """The next entries that nobody has, waiting `block_s` for one."""
-        command = encode(
-            b"XREADGROUP", b"GROUP", GROUP.encode(), self.name, b"COUNT", b"%d" % BATCH,
-            b"BLOCK", b"%d" % int(self.block_s * 1e3), b"STREAMS", self.keys.events, b">",
-        )  # fmt: skip
-        reply = await self.stream.execute(command, retry=False)
-        return await self.usable(reply[0][1] if reply else [])
-
-    async def claim(self) -> list[Entry]:
-        """Entries that a consumer took and did not finish: another's that died, or our own that failed."""
-        command = encode(
-            b"XAUTOCLAIM", self.keys.events, GROUP.encode(), self.name, b"%d" % int(self.claim_after_s * 1e3), b"0-0",
-            b"COUNT", b"%d" % BATCH,
-        )  # fmt: skip
-        return await self.usable((await self.pipeline.execute(command, retry=False))[1])
-
-    async def usable(self, raw: Sequence[Any]) -> list[Entry]:
-        """Decodes; what is no event goes to the stream of the dead, where a person can look at it."""
-        entries = []
-        for entry_id, fields in raw:
-            try:
-                entries.append((entry_id, decode_event(fields[1])))
-            except (ValueError, TypeError, IndexError) as error:
-                await self.bury(entry_id, fields, error)
-        return entries
-
-    async def bury(self, entry_id: bytes, fields: Sequence[bytes] | None, error: Exception) -> None:
-        self.unusable += 1
-        log.error("entry %s of the event stream cannot be used: %s", entry_id.decode(), error)
-        said = str(error).encode()
-        await self.pipeline.execute(encode(b"XADD", self.keys.dead, b"*", b"why", said, *(fields or ())))
-        await self.pipeline.execute(encode(b"XACK", self.keys.events, GROUP.encode(), entry_id))
-        await self.pipeline.execute(encode(b"XDEL", self.keys.events, entry_id))
+            self.taking = asyncio.create_task(self.group.take())
 
     async def consume(self, entries: Sequence[Entry]) -> None:
         """Features of everyone whom these entries are about; an entry that cannot be worked with ends nothing."""
@@ -190,7 +143,7 @@ class Consumer:
             log.exception("events cannot be worked with")  # a mistake of ours: it must be seen
             if len(entries) == 1:
                 ((entry_id, event),) = entries
-                await self.bury(entry_id, (b"e", encode_event(event)), error)
+                await self.group.bury(entry_id, (b"e", encode_event(event)), error)
                 return
             for entry in entries:
                 await self.consume([entry])

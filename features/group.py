@@ -1,0 +1,84 @@
+"""A consumer's place in the group that shares the event stream: what it takes, and what it claims of the dead."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from features.errors import FeatureStoreError
+from features.events import Event, decode_event
+from features.keys import GROUP, Keys
+from features.pipeline import Pipeline, encode
+
+log = logging.getLogger(__name__)
+
+Entry = tuple[bytes, Event]
+"""A stream id and the event that stands there."""
+
+BATCH = 256
+
+
+class Member:
+    """One member of a project's group, under a name of its own.
+
+    `claim_after_s`: how long an entry may lie with another member before that one counts as dead. `block_s`: how long
+    `take` waits for an entry.
+    """
+
+    def __init__(self, pipeline: Pipeline, keys: Keys, *, claim_after_s: float, block_s: float) -> None:
+        self.pipeline, self.keys = pipeline, keys
+        self.stream = pipeline.twin()  # it waits for entries, and nothing may wait behind it
+        self.name = secrets.token_hex(8).encode()
+        self.claim_after_s, self.block_s = claim_after_s, block_s
+        self.unusable = 0
+
+    async def join(self) -> None:
+        """Makes the stream and the group where there are none."""
+        try:
+            await self.pipeline.execute(
+                encode(b"XGROUP", b"CREATE", self.keys.events, GROUP.encode(), b"0", b"MKSTREAM")
+            )
+        except FeatureStoreError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def take(self) -> list[Entry]:
+        """The next entries that nobody has, waiting `block_s` for one."""
+        command = encode(
+            b"XREADGROUP", b"GROUP", GROUP.encode(), self.name, b"COUNT", b"%d" % BATCH,
+            b"BLOCK", b"%d" % int(self.block_s * 1e3), b"STREAMS", self.keys.events, b">",
+        )  # fmt: skip
+        reply = await self.stream.execute(command, retry=False)
+        return await self.usable(reply[0][1] if reply else [])
+
+    async def claim(self) -> list[Entry]:
+        """Entries that a consumer took and did not finish: another's that died, or our own that failed."""
+        command = encode(
+            b"XAUTOCLAIM", self.keys.events, GROUP.encode(), self.name, b"%d" % int(self.claim_after_s * 1e3), b"0-0",
+            b"COUNT", b"%d" % BATCH,
+        )  # fmt: skip
+        return await self.usable((await self.pipeline.execute(command, retry=False))[1])
+
+    async def usable(self, raw: Sequence[Any]) -> list[Entry]:
+        """Decodes; what is no event goes to the stream of the dead, where a person can look at it."""
+        entries = []
+        for entry_id, fields in raw:
+            try:
+                entries.append((entry_id, decode_event(fields[1])))
+            except (ValueError, TypeError, IndexError) as error:
+                await self.bury(entry_id, fields, error)
+        return entries
+
+    async def bury(self, entry_id: bytes, fields: Sequence[bytes] | None, error: Exception) -> None:
+        self.unusable += 1
+        log.error("entry %s of the event stream cannot be used: %s", entry_id.decode(), error)
+        said = str(error).encode()
+        await self.pipeline.execute(encode(b"XADD", self.keys.dead, b"*", b"why", said, *(fields or ())))
+        await self.pipeline.execute(encode(b"XACK", self.keys.events, GROUP.encode(), entry_id))
+        await self.pipeline.execute(encode(b"XDEL", self.keys.events, entry_id))
+
+    async def close(self) -> None:
+        await self.pipeline.close()
+        await self.stream.close()
