@@ -10,15 +10,17 @@ had taken is claimed by the next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
-from features.apply import Write, apply_command, count_commands
-from features.errors import FeatureStoreError
-from features.events import encode_event
+from features.apply import Write, apply_command, count_commands, newest_command
+from features.errors import FeatureStoreError, WrongType
+from features.events import Event, encode_event
 from features.group import Entry, Member
 from features.keys import Keys
 from features.layout import encode_timestamp, key_maker
@@ -34,6 +36,7 @@ from features.liveviews import (
     price,
     time_of,
 )
+from features.misfits import misfits
 from features.pipeline import Pipeline, encode
 from features.userstate import UserState
 
@@ -133,29 +136,59 @@ class Consumer:
             self.taking = asyncio.create_task(self.group.take())
 
     async def consume(self, entries: Sequence[Entry]) -> None:
-        """Features of everyone whom these entries are about; an entry that cannot be worked with ends nothing."""
+        """Features of everyone whom these entries are about. An entry that cannot be worked with, because of us or of
+        its user's or item's keys, loses nobody else's: what fails together is tried by halves, down to that one.
+
+        Raises FeatureStoreError where the store as a whole is at fault.
+        """
+        if not entries:
+            return
         try:
-            if entries:
-                await self.work(entries)
-        except FeatureStoreError:
-            raise
+            await self.work(entries)
+        except FeatureStoreError as error:
+            if not isinstance(error, WrongType):
+                raise
+            await self.narrow(entries, error)
         except Exception as error:
             log.exception("events cannot be worked with")  # a mistake of ours: it must be seen
-            if len(entries) == 1:
-                ((entry_id, event),) = entries
-                await self.group.bury(entry_id, (b"e", encode_event(event)), error)
-                return
-            for entry in entries:
-                await self.consume([entry])
+            await self.narrow(entries, error)
 
-    async def work(self, entries: Sequence[Entry]) -> None:
+    async def narrow(self, entries: Sequence[Entry], error: Exception) -> None:
+        if len(entries) == 1:
+            await self.put_aside(*entries[0], error)
+            return
+        entries = sorted(entries, key=lambda one: one[1].user_id)  # so that one user's are soon among themselves
+        middle = len(entries) // 2
+        await self.consume(entries[:middle])
+        await self.consume(entries[middle:])
+
+    async def put_aside(self, entry_id: bytes, event: Event, error: Exception) -> None:
+        """The dead keep it, with the reason. Where its item's keys are at fault the user's features still hold it, and
+        the other way round."""
+        why = f"user {event.user_id!r}, item {event.item_id!r}: {error}"
+        if isinstance(error, WrongType):
+            if not (found := await misfits(self.pipeline, self.keys.project, event)):
+                raise error  # some key that all share: nothing can go on before it is mended
+            why = f"user {event.user_id!r}, item {event.item_id!r}: {'; '.join(found)}"
+        await self.group.put_aside(entry_id, (b"e", encode_event(event)), why)
+        if isinstance(error, WrongType):
+            with contextlib.suppress(WrongType):
+                await self.work([(entry_id, event)], items=False)
+            with contextlib.suppress(WrongType):
+                await self.count([event])
+        await self.group.finish(entry_id)
+
+    async def work(self, entries: Sequence[Entry], *, items: bool = True) -> None:
+        """Puts the entries into the features, those of their `items` too."""
         by_user: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
             by_user[entry[1].user_id].append(entry)
-        prices, users = await asyncio.gather(self.prices(entries), self.known(list(by_user)))
+        prices, users = await together(self.prices(entries if items else ()), self.known(list(by_user)))
         # What follows leaves in one write, in this order, so that the server makes it durable in one go.
-        commands = count_commands(self.keys, self.item_key, [event for _, event in entries])
+        events = [event for _, event in entries]
+        commands = count_commands(self.keys, self.item_key, events) if items else []
         counted = [self.pipeline.execute(one) for one in commands]
+        told = self.pipeline.execute(newest_command(self.keys, events))
         running: list[asyncio.Future[list[int]]] = []
         writes: list[Write] = []
         for number, (user_id, user) in enumerate(users.items(), 1):
@@ -166,7 +199,7 @@ class Consumer:
             if number % TURN == 0 and number < len(users):
                 await asyncio.sleep(0)
         self.ask()
-        replies = await asyncio.gather(*running, *counted)
+        replies = await together(*running, *counted, self.heard(told))
         done: list[list[int]] = replies[: len(running)]
         for (user_id, user), written in zip(users.items(), chain.from_iterable(done), strict=True):
             if written:
@@ -174,6 +207,16 @@ class Consumer:
             else:
                 await self.again(user_id, by_user[user_id], prices)
         self.consumed += len(entries)
+
+    async def count(self, events: Sequence[Event]) -> None:
+        await together(*(self.pipeline.execute(one) for one in count_commands(self.keys, self.item_key, events)))
+
+    async def heard(self, told: asyncio.Future[Any]) -> None:
+        """Those who watch freshness may have to do without; nobody's features wait for it."""
+        try:
+            await told
+        except WrongType as error:
+            log.error("the views' newest event times are not kept: %s", error)
 
     async def prices(self, entries: Sequence[Entry]) -> dict[str, float]:
         """The price of each item bought by an event that does not say what was paid, as Feast's store has it."""
@@ -242,3 +285,12 @@ class Consumer:
                 self.remember(user_id, user)
                 return
         raise FeatureStoreError(f"user {user_id!r} was written by others {TRIES} times in a row")
+
+
+async def together(*awaitables: Awaitable[Any]) -> list[Any]:
+    """All results. A failure is raised once nothing is under way any more that could meddle with a second try."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for one in results:
+        if isinstance(one, BaseException):
+            raise one
+    return results

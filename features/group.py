@@ -68,14 +68,20 @@ class Member:
             try:
                 entries.append((entry_id, decode_event(fields[1])))
             except (ValueError, TypeError, IndexError) as error:
-                await self.bury(entry_id, fields, error)
+                await self.bury(entry_id, fields, str(error))
         return entries
 
-    async def bury(self, entry_id: bytes, fields: Sequence[bytes] | None, error: Exception) -> None:
+    async def bury(self, entry_id: bytes, fields: Sequence[bytes] | None, why: str) -> None:
+        """Has nobody try this entry again: a person may look at it in the stream of the dead."""
+        await self.put_aside(entry_id, fields, why)
+        await self.finish(entry_id)
+
+    async def put_aside(self, entry_id: bytes, fields: Sequence[bytes] | None, why: str) -> None:
         self.unusable += 1
-        log.error("entry %s of the event stream cannot be used: %s", entry_id.decode(), error)
-        said = str(error).encode()
-        await self.pipeline.execute(encode(b"XADD", self.keys.dead, b"*", b"why", said, *(fields or ())))
+        log.error("entry %s of the event stream cannot be used: %s", entry_id.decode(), why)
+        await self.pipeline.execute(encode(b"XADD", self.keys.dead, b"*", b"why", why.encode(), *(fields or ())))
+
+    async def finish(self, entry_id: bytes) -> None:
         await self.pipeline.execute(encode(b"XACK", self.keys.events, GROUP.encode(), entry_id))
         await self.pipeline.execute(encode(b"XDEL", self.keys.events, entry_id))
 

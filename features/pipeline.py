@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import hiredis
 
-from features.errors import FeatureStoreError, FeatureStoreTimeout
+from features.errors import FeatureStoreError, FeatureStoreTimeout, WrongType
 
 
 def encode(*parts: bytes) -> bytes:
@@ -171,7 +171,8 @@ class Pipeline:
         if future.done():
             return
         if isinstance(reply, hiredis.HiredisError):
-            future.set_exception(FeatureStoreError(f"Redis: {reply}"))
+            said = f"Redis: {reply}"  # a script's refusal has the word wherever the server's version puts it
+            future.set_exception(WrongType(said) if "WRONGTYPE" in said else FeatureStoreError(said))
         else:
             future.set_result(reply)
 

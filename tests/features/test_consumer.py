@@ -231,6 +231,92 @@ async def test_an_event_that_cannot_be_worked_with_is_put_aside_and_the_rest_of_
     assert found == {key: row for key, row in comparable(wanted, other.project).items() if b"user_id" in key}
 
 
+KEYS_OF = {
+    "user:{}": "u3", "feast user": "u3", "item:{}": "i00003", "bought:{}": "i00003", "feast item": "i00003",
+}  # fmt: skip
+
+
+def spoil(store: Store, which: str) -> tuple[bytes, str]:
+    """Puts a list where one user's or item's key is to be; returns the key and whose it is."""
+    who = KEYS_OF[which]
+    entity = f"{which.removeprefix('feast ')}_id"
+    key = (
+        key_maker(store.project, entity)(who) if "feast" in which else (Keys(store.project).prefix + which.format(who))
+    )
+    key = key if isinstance(key, bytes) else key.encode()
+    store.client.delete(key)
+    store.client.lpush(key, "x")
+    return key, who
+
+
+@pytest.mark.parametrize("which", KEYS_OF)
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_key_of_the_wrong_type_costs_its_own_user_or_item_only(
+    fresh: Callable[[], Store], caplog: pytest.LogCaptureFixture, which: str, known: bool
+) -> None:
+    """The others' features are written, the stream empties, and the dead keep the culprit's events with the reason.
+    So too where the consumer knew the user before. An item's fault takes nothing from its users' features."""
+    store, other, events = fresh(), fresh(), live(distinct_shop(400))
+    consumer = store.consumer()
+    await store.send(events[:200])
+    if known:
+        consumer.start()
+        await store.emptied()
+    key, who = spoil(store, which)
+    await store.send(events[200:])
+    if not known:
+        consumer.start()
+    await store.emptied()
+    await consumer.stop()
+    store.client.delete(key)
+    wanted = comparable(await once(other, events), other.project)
+    spoiled = {
+        key,
+        *(maker(who) for maker in (key_maker(store.project, "user_id"), key_maker(store.project, "item_id"))),
+    }
+    unhurt = {one for one in wanted if one + store.project.encode() not in spoiled}
+    found = comparable(store.hashes(), store.project)
+    assert {one: found.get(one) for one in unhurt} == {one: wanted[one] for one in unhurt}
+    dead: Any = store.client.xrange(Keys(store.project).dead)
+    theirs = [one for one in events[200 if known else 0 :] if who in (one.user_id, one.item_id)]
+    if which == "bought:{}":
+        theirs = [one for one in theirs if one.kind == "purchase"] or theirs
+    assert {decode_event(fields[b"e"]).event_id for _, fields in dead} >= {one.event_id for one in theirs}
+    assert all(who in (one := decode_event(fields[b"e"])).user_id + one.item_id for _, fields in dead)
+    assert all(f"{key!r} is a list, not a ".encode() in fields[b"why"] for _, fields in dead)
+    assert f"user '{who}'" in caplog.text or f"item '{who}'" in caplog.text
+
+
+async def test_a_key_that_all_share_buries_nobody(fresh: Callable[[], Store]) -> None:
+    """Freshness does without its newest times. Where a store takes no writes at all the events wait."""
+    store, events = fresh(), live(distinct_shop(60))
+    store.client.lpush(Keys(store.project).newest, "x")
+    await store.send(events)
+    await store.drain()
+    assert not store.client.exists(Keys(store.project).dead)
+
+
+async def test_a_store_that_takes_no_writes_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Out of memory, or read only: nothing goes to the dead, and all of it goes on afterwards."""
+    server = EmbeddedValkey(tmp_path, "127.0.0.1", free_port())
+    server.start()
+    store, events = Store(server.host, server.port, "full"), live(distinct_shop(60))
+    await store.send(events)
+    store.client.config_set("maxmemory", 1)
+    consumer = store.consumer(claim_after_s=0.1)
+    consumer.start()
+    await asyncio.sleep(0.5)
+    assert store.waiting() == 60 and "OOM" in caplog.text
+    store.client.config_set("maxmemory", 0)
+    await store.emptied()
+    await consumer.stop()
+    assert consumer.unusable == 0 and not store.client.exists(Keys("full").dead)
+    assert comparable(store.hashes(), "full") == comparable(
+        await once(Store(server.host, server.port, "clean"), events), "clean"
+    )
+    server.stop()
+
+
 async def test_a_history_that_cannot_be_read_stops_nobody(fresh: Callable[[], Store]) -> None:
     """Its shopper starts anew, everyone else's features come as ever."""
     store, at = fresh(), 1_795_000_000_000_000
