@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from features.apply import Write, apply_command, count_commands, newest_command
 from features.errors import FeatureStoreError, WrongType
 from features.events import Event, encode_event
-from features.group import Entry, Member
+from features.group import BATCH, Entry, Member
 from features.keys import Keys
 from features.layout import encode_timestamp, key_maker
 from features.liveviews import (
@@ -37,7 +37,7 @@ from features.liveviews import (
     time_of,
 )
 from features.misfits import misfits
-from features.pipeline import Pipeline, encode
+from features.pipeline import Pipeline, encode, together
 from features.userstate import UserState
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,12 @@ class User:
 class Consumer:
     """One member of the group. Several may run, in any number of processes.
 
-    `claim_after_s`: how long an entry may lie with another consumer before that one counts as dead.
+    `claim_after_s`: how long an entry may lie with another consumer before that one counts as dead. That one may only
+    be slow, and little is lost by it: the scripts refuse to write over a version that another wrote meanwhile, and an
+    event's mark counts it once, so what two do is done once. Whoever waits for a dead one's entries is a shopper.
     """
 
-    def __init__(self, pipeline: Pipeline, project: str, *, claim_after_s: float = 5.0, block_s: float = 0.5) -> None:
+    def __init__(self, pipeline: Pipeline, project: str, *, claim_after_s: float = 1.0, block_s: float = 0.5) -> None:
         self.pipeline, self.keys = pipeline, Keys(project)
         self.group = Member(pipeline, self.keys, claim_after_s=claim_after_s, block_s=block_s)
         self.user_key, self.item_key = key_maker(project, "user_id"), key_maker(project, "item_id")
@@ -108,10 +110,15 @@ class Consumer:
                 if not ready:
                     await self.group.join()
                     ready = True
+                claimed: list[Entry] = []
                 if loop.time() - claimed_at >= self.claim_after_s / 2:
-                    await self.consume(await self.group.claim())
-                    claimed_at = loop.time()
-                await self.consume(await self.taken())
+                    began, claimed = loop.time(), await self.group.claim()
+                    await self.consume(claimed)
+                    if len(claimed) < BATCH:  # else there is more
+                        claimed_at = began
+                # What we took long ago we may just have claimed of ourselves.
+                done = {entry_id for entry_id, _ in claimed}
+                await self.consume([one for one in await self.taken() if one[0] not in done])
                 failures = 0
             except Exception as error:
                 ready = False  # a store that lost its data has no group either
@@ -285,12 +292,3 @@ class Consumer:
                 self.remember(user_id, user)
                 return
         raise FeatureStoreError(f"user {user_id!r} was written by others {TRIES} times in a row")
-
-
-async def together(*awaitables: Awaitable[Any]) -> list[Any]:
-    """All results. A failure is raised once nothing is under way any more that could meddle with a second try."""
-    results = await asyncio.gather(*awaitables, return_exceptions=True)
-    for one in results:
-        if isinstance(one, BaseException):
-            raise one
-    return results

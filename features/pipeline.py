@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections import deque
+from collections.abc import Awaitable
 from typing import Any, cast
 
 import hiredis
@@ -219,3 +220,12 @@ def settle(pending: Any, error: FeatureStoreError) -> None:
     for one in pending:
         if not one.future.done():
             one.future.set_exception(error)
+
+
+async def together(*awaitables: Awaitable[Any]) -> list[Any]:
+    """All results. A failure is raised once nothing is under way any more that could meddle with a second try."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for one in results:
+        if isinstance(one, BaseException):
+            raise one
+    return results

@@ -20,7 +20,7 @@ from features.errors import FeatureStoreError
 from features.events import Event, decode_event, encode_event
 from features.functions import WINDOWS
 from features.history import write_history
-from features.keys import Keys
+from features.keys import GROUP, Keys
 from features.layout import (
     decode_timestamp,
     decode_value,
@@ -188,6 +188,25 @@ async def test_several_consumers_share_the_work(fresh: Callable[[], Store]) -> N
     await shared.drain(*consumers)
     assert comparable(shared.hashes(), shared.project) == wanted
     assert sum(one.consumed for one in consumers) >= 900
+
+
+async def test_what_a_dead_consumer_had_taken_is_claimed_within_two_seconds(fresh: Callable[[], Store]) -> None:
+    """As `endcap ingest` runs by default, with more than fits into one batch; an idle one asks twice a second."""
+    store, events = fresh(), live(distinct_shop(600))
+    keys = Keys(store.project)
+    await once(store, events[:1])  # makes the group
+    await store.send(events[1:])
+    store.client.xreadgroup(GROUP, "killed", {keys.events: ">"}, count=600)
+    consumer = Consumer(store.pipeline(), store.project)
+    consumer.start()
+    await store.emptied(within_s=2.2)
+    before: Any = store.client.info("commandstats")["cmdstat_xautoclaim"]["calls"]
+    await asyncio.sleep(1.5)
+    after: Any = store.client.info("commandstats")["cmdstat_xautoclaim"]["calls"]
+    await consumer.stop()
+    assert after - before <= 4
+    clean = fresh()
+    assert comparable(store.hashes(), store.project) == comparable(await once(clean, events), clean.project)
 
 
 async def test_what_is_no_event_is_put_aside_with_its_reason(fresh: Callable[[], Store]) -> None:
