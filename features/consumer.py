@@ -99,7 +99,7 @@ class Consumer:
             for one in running:
                 one.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        await self.group.close()
+        await self.group.leave()
 
     async def run(self) -> None:
         """Consumes until it is stopped. A store that is gone is waited for."""

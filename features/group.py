@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from features.errors import FeatureStoreError
 from features.events import Event, decode_event
 from features.keys import GROUP, Keys
 from features.pipeline import Pipeline, encode
+from features.scripts import TIDY
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +21,10 @@ Entry = tuple[bytes, Event]
 """A stream id and the event that stands there."""
 
 BATCH = 256
+DEAD_S = 600.0
+"""A member that lives asks for entries at least once in `block_s` and the time that a batch takes."""
+
+LEAVE_S = 1.0
 
 
 class Member:
@@ -35,7 +42,7 @@ class Member:
         self.unusable = 0
 
     async def join(self) -> None:
-        """Makes the stream and the group where there are none."""
+        """Makes the stream and the group where there are none, and removes the names of the long dead."""
         try:
             await self.pipeline.execute(
                 encode(b"XGROUP", b"CREATE", self.keys.events, GROUP.encode(), b"0", b"MKSTREAM")
@@ -43,6 +50,12 @@ class Member:
         except FeatureStoreError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        await self.tidy()
+
+    async def tidy(self, leaving: bytes = b"") -> None:
+        """Each process brings a name of its own; those of the long dead go, and the one that is leaving."""
+        dead = b"%d" % int(DEAD_S * 1e3)
+        await self.pipeline.execute(encode(b"EVAL", TIDY, b"1", self.keys.events, GROUP.encode(), leaving, dead))
 
     async def take(self) -> list[Entry]:
         """The next entries that nobody has, waiting `block_s` for one."""
@@ -85,6 +98,9 @@ class Member:
         await self.pipeline.execute(encode(b"XACK", self.keys.events, GROUP.encode(), entry_id))
         await self.pipeline.execute(encode(b"XDEL", self.keys.events, entry_id))
 
-    async def close(self) -> None:
+    async def leave(self) -> None:
+        """After this nothing is taken in our name. What we still have is for others to claim."""
+        await self.stream.close()  # first, or what it waits for could still come, and bring the name back
+        with contextlib.suppress(FeatureStoreError, TimeoutError):
+            await asyncio.wait_for(self.tidy(self.name), LEAVE_S)
         await self.pipeline.close()
-        await self.stream.close()

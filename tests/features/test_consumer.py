@@ -209,6 +209,37 @@ async def test_what_a_dead_consumer_had_taken_is_claimed_within_two_seconds(fres
     assert comparable(store.hashes(), store.project) == comparable(await once(clean, events), clean.project)
 
 
+async def test_a_name_stays_in_the_group_only_while_entries_are_pending_with_it(
+    fresh: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clean stop takes it out; of those who were killed the next start does, once their entries are claimed."""
+    store, events = fresh(), live(distinct_shop(60))
+    keys = Keys(store.project)
+
+    def names() -> set[str]:
+        return {one["name"].decode() for one in store.client.xinfo_consumers(keys.events, GROUP)}
+
+    await once(store, events[:20])
+    assert names() == set()
+    store.client.xreadgroup(GROUP, "dead", {keys.events: ">"})
+    await store.send(events[20:])
+    store.client.xreadgroup(GROUP, "holding", {keys.events: ">"}, count=30)
+    monkeypatch.setattr("features.group.DEAD_S", 0.05)
+    await asyncio.sleep(0.1)
+    stopped = store.consumer(claim_after_s=60.0)
+    stopped.start()
+    while stopped.consumed < 10:
+        await asyncio.sleep(0.01)
+    assert names() == {"holding", stopped.group.name.decode()}
+    await stopped.stop()
+    assert names() == {"holding"} and store.waiting() == 30
+    await store.drain(store.consumer(claim_after_s=0.05))
+    await asyncio.sleep(0.1)
+    await store.drain()
+    assert names() == set() and store.waiting() == 0
+    assert comparable(store.hashes(), store.project) == comparable(await once(other := fresh(), events), other.project)
+
+
 async def test_what_is_no_event_is_put_aside_with_its_reason(fresh: Callable[[], Store]) -> None:
     store, events = fresh(), live(distinct_shop(20))
     keys = Keys(store.project)
