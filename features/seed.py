@@ -26,6 +26,9 @@ from features.userstate import History, UserState, columns
 STEP = 100
 """Entities whose commands are under way together."""
 
+BATCH_MEMBER = b"\xff%d"
+"""A batch's event, by its place, among live ones, by their ids: those are UTF-8, in which this byte never is."""
+
 TRIES = 20
 MONTH = max(WINDOWS.values())
 
@@ -113,7 +116,7 @@ class Seed:
         recent = times > self.batch.newest - MONTH
         rows: list[bytes] = []
         for place, at, purchase in zip(places[recent].tolist(), times[recent], bought[recent], strict=True):
-            rows += [b"%d" % at, b"batch:%d" % place, b"1" if purchase else b"0"]
+            rows += [b"%d" % at, BATCH_MEMBER % place, b"1" if purchase else b"0"]
         keys = (self.keys.item(item_id), self.keys.bought(item_id), self.item_key(item_id))
         if await self.pipeline.execute(encode(b"EVAL", REPLACE, b"2", *keys[:2], b"%d" % self.batch.newest, *rows)):
             await self.pipeline.execute(encode(b"EVAL", POPULARITY, b"3", *keys, *POPULARITY_HEAD, b"0"))

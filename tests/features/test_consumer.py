@@ -429,6 +429,19 @@ async def test_a_batch_hands_its_histories_over_and_live_events_go_on_from_there
     assert (await seed(three_quarters))["live events kept"] == 150
 
 
+async def test_no_event_id_takes_the_place_of_an_event_of_the_batch(fresh: Callable[[], Store]) -> None:
+    """Whatever a storefront calls its events: what an item counts is all of both."""
+    one, store = distinct_shop(60), fresh()
+    pipeline = store.pipeline()
+    await Seed(pipeline, store.project, one.events, one.items, one.users).run()
+    await pipeline.close()
+    key = Keys(store.project).item("i00003")
+    (member, at), *rest = store.client.zrange(key, 0, -1, withscores=True)
+    named = [f"batch:{n}" for n in range(60)] + [member.decode(errors="replace"), member.decode("latin-1")]
+    await once(store, [Event(name, "u1", "i00003", "view", int(at) + 10**9 + n) for n, name in enumerate(named)])
+    assert store.client.zcard(key) == 1 + len(rest) + len(named)
+
+
 async def test_a_store_that_was_gone_is_gone_on_with(tmp_path: Path) -> None:
     """Stopped: nothing is accepted, nothing accepted is lost. Back: the same consumer goes on by itself."""
     server = EmbeddedValkey(tmp_path, "127.0.0.1", free_port())
