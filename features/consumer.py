@@ -38,7 +38,7 @@ from features.liveviews import (
 )
 from features.misfits import misfits
 from features.pipeline import Pipeline, encode, together
-from features.userstate import UserState
+from features.userstate import UserState, state_of
 
 log = logging.getLogger(__name__)
 
@@ -243,20 +243,11 @@ class Consumer:
         ]
         replies = await asyncio.gather(*(self.pipeline.execute(command) for command in commands))
         found = {
-            one: User(self.state(one, raw), there, [time_of(stamp) for stamp in there])
+            one: User(state_of(one, raw), there, [time_of(stamp) for stamp in there])
             for one, raw, there in zip(cold, replies[::2], replies[1::2], strict=True)
         }
         # Out of the memory until the write is known to have succeeded.
         return {one: found[one] if one in found else self.hot.pop(one) for one in user_ids}
-
-    def state(self, user_id: str, raw: bytes | None) -> UserState:
-        """A user's history. One that cannot be read starts anew: what it held is lost already, what comes is not."""
-        try:
-            return UserState.decode(raw)
-        except ValueError as error:
-            log.error("user %r: %s; their history starts anew", user_id, error)
-            assert raw is not None
-            return UserState.anew(raw)
 
     def remember(self, user_id: str, user: User) -> None:
         self.hot[user_id] = user

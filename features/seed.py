@@ -21,7 +21,7 @@ from features.liveviews import ACTIVITY, POPULARITY_HEAD, RECENT, encoded, featu
 from features.pipeline import Pipeline, encode
 from features.progress import Progress, Report, silent
 from features.scripts import POPULARITY
-from features.userstate import History, UserState, columns
+from features.userstate import History, columns, state_of
 
 STEP = 100
 """Entities whose commands are under way together."""
@@ -92,11 +92,10 @@ class Seed:
         key, entity = self.keys.user(user_id), self.user_key(user_id)
         for _ in range(TRIES):
             raw = await self.pipeline.execute(encode(b"GET", key))
-            old = UserState.decode(raw)
-            later = [i for i, at in enumerate(old.history.times) if at > self.batch.newest]
-            kept = [[column[i] for i in later] for column in columns(old.history)]
-            merged = History(*(mine + live for mine, live in zip(columns(batch), kept, strict=True)))
-            state = UserState(merged, old.version)
+            state = state_of(user_id, raw)
+            later = [i for i, at in enumerate(state.history.times) if at > self.batch.newest]
+            kept = [[column[i] for i in later] for column in columns(state.history)]
+            state.history = History(*(mine + live for mine, live in zip(columns(batch), kept, strict=True)))
             state.trim()
             write = Write(key, entity, state.guard(), state.encode())
             if later:

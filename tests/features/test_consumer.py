@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -37,7 +38,7 @@ from features.layout import (
 from features.pipeline import Pipeline
 from features.seed import Seed
 from features.shop import Shop
-from features.userstate import KEPT, UserState
+from features.userstate import KEPT, VERSION, UserState
 from service.valkey import EmbeddedValkey, free_port
 from tests.conftest import Server
 from tests.features.streams import Store, distinct_shop, live, once
@@ -373,9 +374,11 @@ async def test_a_history_that_cannot_be_read_stops_nobody(fresh: Callable[[], St
     keys = Keys(store.project)
     store.client.set(keys.user("broken"), b"garbage that is no history")
     store.client.set(keys.user("short"), b"")
+    store.client.set(keys.user("ragged"), VERSION.pack(3) + msgspec.msgpack.encode([[at], [], ["i"], [0.0], [1]]))
     store.client.hset(key_maker(store.project, "user_id")("stamp"), timestamp_field("user_recent"), b"\xff")
-    await once(store, [Event(f"{who}", who, "i", "view", at) for who in ("broken", "short", "stamp", "well")])
-    for who in ("broken", "short", "stamp", "well"):
+    whom = ("broken", "short", "ragged", "stamp", "well")
+    await once(store, [Event(f"{who}", who, "i", "view", at) for who in whom])
+    for who in whom:
         assert features(store, "user", who, "user_recent", ["item_ids"]) == {"item_ids": ["i"]}
 
 
@@ -427,6 +430,23 @@ async def test_a_batch_hands_its_histories_over_and_live_events_go_on_from_there
     assert (await seed(three_quarters))["live events kept"] == 150
     assert differences() == []
     assert (await seed(three_quarters))["live events kept"] == 150
+
+
+async def test_a_batch_takes_the_place_of_a_history_that_cannot_be_read(
+    fresh: Callable[[], Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the consumer does with it: the same line in the log, and everyone's features go on from the batch."""
+    one, store = distinct_shop(200), fresh()
+    keys, events = Keys(store.project), live(one)
+    store.client.set(keys.user("u1"), b"garbage that is no history")
+    store.client.set(keys.user("u2"), b"")
+    pipeline = store.pipeline()
+    await Seed(pipeline, store.project, one.events, one.items, one.users).run()
+    await pipeline.close()
+    for who in ("u1", "u2"):
+        assert f"user '{who}': no history of a user" in caplog.text
+        raw: Any = store.client.get(keys.user(who))
+        assert UserState.decode(raw).history.times == [event.at for event in events if event.user_id == who]
 
 
 async def test_no_event_id_takes_the_place_of_an_event_of_the_batch(fresh: Callable[[], Store]) -> None:
