@@ -165,9 +165,14 @@ async def test_an_unknown_body_type_is_415_and_names_what_is_read(client: Client
     assert "application/json or application/x-ndjson" in problem["detail"]
 
 
-async def test_a_token_that_is_none_is_refused(client: Client) -> None:
-    problem = await client.post("/v1/recommendations", {"user_id": "u1"}, 422, headers={"Endcap-After": "tomorrow"})
-    assert problem["errors"] == [{"path": "Endcap-After", "message": "'tomorrow' is no token"}]
+@pytest.mark.parametrize("who", [{"user_id": "u1"}, {}, {"session": {"item_ids": ["i00001"]}}])
+async def test_a_token_that_is_none_is_refused_whoever_asks(client: Client, who: dict[str, Any]) -> None:
+    """An anonymous shopper has no features to wait for, and a token that is one changes nothing of their answer."""
+    for path, body in (("recommendations", who), ("rank", {**who, "item_ids": ["i00001"]})):
+        problem = await client.post(f"/v1/{path}", body, 422, headers={"Endcap-After": "tomorrow"})
+        assert problem["errors"] == [{"path": "Endcap-After", "message": "'tomorrow' is no token"}]
+        answer = await client.post(f"/v1/{path}", body, headers={"Endcap-After": "1-0"})
+        assert "context" not in answer["degraded"]
 
 
 async def test_events_that_are_not_in_the_features_in_time_are_said_to_be_missing(client: Client) -> None:
