@@ -165,6 +165,14 @@ async def test_an_event_id_is_remembered_over_the_edge_of_a_period(fresh: Callab
         assert await store.send([event], remember_s=1000.0, now=lambda now=now: now) == [new]
 
 
+async def test_accepted_ids_are_kept_until_the_next_period_ends_and_no_longer(fresh: Callable[[], Store]) -> None:
+    """Whenever in its period an event comes: at most twice `remember_s`, which is what a Redis must have room for."""
+    for now in (5000.0, 5500.0, 5999.0):
+        store, (event, *_) = fresh(), live(distinct_shop(10))
+        await store.send([event], remember_s=1000.0, now=lambda now=now: now)
+        assert 7000 - now + 50 <= store.client.ttl(Keys(store.project).seen(5)) <= 7000 - now + 60
+
+
 async def test_a_newer_row_is_not_overwritten_and_the_event_is_kept(fresh: Callable[[], Store]) -> None:
     """What a materialization or a push wrote with a later event time stands, until an event is newer still."""
     store, at = fresh(), 1_795_000_000_000_000
