@@ -120,6 +120,7 @@ def test_the_banner_comes_when_redis_is_down_and_goes_when_it_is_back(
     switch("redis", "down")
     page.until(lambda: "Redis does not answer" in page.text("#banner"))
     assert "What still works" in page.text("#banner") and "Not ready" in page.text("#ready")
+    assert "events and item changes are refused (status 503)" in page.text("#banner")
     page.try_user(user_id=USER)
     assert "feature store did not answer" in page.text("#try-degraded")
     switch("redis", "up")

@@ -46,7 +46,8 @@ async function poll() {
 }
 
 const WITHOUT_REDIS = "What still works: recommendations go on with defaults in place of the shopper's features, and say so in \
-“degraded”. Shoppers cannot be looked up, and ages in the store are not sampled.";
+“degraded”. What does not: events and item changes are refused (status 503) and must be sent again; shoppers cannot be \
+looked up; ages in the store are not sampled.";
 const NOT_READY = "What still works: this page. Recommendations may be refused (status 503) until it is.";
 
 function status(alive, notReady, sampleError) {
