@@ -32,11 +32,15 @@ class Applied:
         self.waiting: dict[asyncio.Future[None], tuple[int, int]] = {}
         self.asking: asyncio.Task[None] | None = None
 
+    def check(self, token: str) -> None:
+        """Raises ValueError for what is no token. Asks nobody."""
+        if not TOKEN.fullmatch(token):
+            raise ValueError(f"{token[:50]!r} is no token")
+
     async def wait(self, token: str, timeout_s: float) -> bool:
         """Whether they are in within `timeout_s`. False also when the store does not answer. Raises ValueError for what
         is no token."""
-        if not TOKEN.fullmatch(token):
-            raise ValueError(f"{token[:50]!r} is no token")
+        self.check(token)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting[future] = place(token)
         if self.asking is None:

@@ -43,15 +43,20 @@ def apply_command(stream: bytes, held_fields: Sequence[bytes], writes: Sequence[
 
 
 def count_commands(keys: Keys, item_key: Callable[[str], bytes], events: Sequence[Event]) -> list[bytes]:
-    """What counts the items that these events are about, and tells those who watch freshness how far the views are."""
+    """What counts the items that these events are about."""
     by_item: defaultdict[str, list[Event]] = defaultdict(list)
     for event in events:
         by_item[event.item_id].append(event)
     items = list(by_item.items())
-    commands = [count_command(keys, item_key, items[start : start + ITEMS]) for start in range(0, len(items), ITEMS)]
+    return [count_command(keys, item_key, items[start : start + ITEMS]) for start in range(0, len(items), ITEMS)]
+
+
+def newest_command(keys: Keys, events: Sequence[Event]) -> bytes:
+    """What tells those who watch freshness how far the views are."""
     newest = b"%d" % max(event.at for event in events)
-    views = [part for view in (ACTIVITY, RECENT, STATS) for part in (newest, view.encode())]
-    return [*commands, encode(b"ZADD", keys.newest, b"GT", *views)]
+    return encode(
+        b"ZADD", keys.newest, b"GT", *(part for view in (ACTIVITY, RECENT, STATS) for part in (newest, view.encode()))
+    )
 
 
 def count_command(keys: Keys, item_key: Callable[[str], bytes], items: Sequence[tuple[str, Sequence[Event]]]) -> bytes:

@@ -10,11 +10,13 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.applied import place
 from features.errors import FeatureStoreError
 from features.keys import Keys
 from features.layout import (
@@ -31,8 +33,16 @@ from features.pipeline import Pipeline, encode
 log = logging.getLogger(__name__)
 
 Fact = str | float | bool | None
+UNUSABLE = (msgspec.MsgspecError, ValueError, TypeError, IndexError)
+"""What an entry that somebody else wrote, or that was cut short, may raise."""
+
 STATS = "item_stats"
 FACTS = ("title", "category", "price", "in_stock")
+KINDS: dict[str, Any] = {
+    "title": str, "category": str, "price": float | None, "in_stock": bool, "removed": bool, "at": float,
+}  # fmt: skip
+"""What a fact must be; others are columns of the shop's own, any Fact."""
+
 KEPT = 100_000
 """Entries of the stream. A worker that fell farther behind reads the hash again, as one that starts does."""
 
@@ -141,41 +151,55 @@ class Catalogue:
             command = encode(b"HSCAN", self.keys.catalogue, cursor, b"COUNT", b"1000")
             cursor, pairs = await self.pipeline.execute(command)
             for field, value in zip(pairs[::2], pairs[1::2], strict=True):
-                item_id, _, name = field.decode().rpartition("\0")
-                facts[item_id][name] = _fact.decode(value)
+                try:
+                    item_id, name, fact = known(field, value)
+                except UNUSABLE as error:
+                    log.error("%r of the hash of item changes cannot be used: %s", field, error)
+                else:
+                    facts[item_id][name] = fact
             if cursor == b"0":
                 break
         found = [ItemChange(item_id, one) for item_id, one in facts.items()]
         return found, newest[0][0] if newest else b"0-0"
 
     async def follow(self, apply: Callable[[Sequence[ItemChange]], None]) -> None:
-        """Hands over all changes so far, then each as it comes, until cancelled. A store that is gone is waited for."""
-        failures = 0
+        """Hands over all changes so far, then each as it comes, until cancelled. A store that is gone is waited for,
+        and nothing else ends it either: a worker that follows no more would answer with removed items for ever."""
+        failures, at = 0, None
         while True:
             try:
-                changes, at = await self.load()
-                if changes:
-                    apply(changes)
-                self.loaded.set()
-                while True:
-                    changes, at = await self.after(at)
-                    failures = 0
-                    if changes:
-                        apply(changes)
-            except FeatureStoreError as error:
-                if failures == 0:
+                if at is None:
+                    changes, at = await self.load()
+                    hand_over(apply, changes)
+                    self.loaded.set()
+                changes, at = await self.after(at)
+                hand_over(apply, changes)
+                failures = 0
+            except Exception as error:
+                at = None
+                if not isinstance(error, FeatureStoreError):
+                    log.exception("item changes wait")  # a mistake of ours: it must be seen
+                elif failures == 0:
                     log.warning("item changes wait: %s", error)
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
 
-    async def after(self, at: bytes) -> tuple[list[ItemChange], bytes]:
+    async def after(self, at: bytes) -> tuple[list[ItemChange], bytes | None]:
+        """The changes after a place in the stream, and where they end; None where some may have been trimmed away."""
         command = encode(b"XREAD", b"COUNT", b"%d" % COUNT, b"BLOCK", b"500", b"STREAMS", self.keys.items, at)
         reply = await self.pipeline.execute(command)
+        if not reply:
+            return [], at
+        # Asked for afterwards, so that no trimming in between is missed.
+        oldest = await self.pipeline.execute(encode(b"XRANGE", self.keys.items, b"-", b"+", b"COUNT", b"1"))
+        if not oldest or place(oldest[0][0].decode()) > place(at.decode()):
+            log.info("item changes after %s may have left the stream: all are read again", at.decode())
+            return [], None
         changes = []
-        for at, fields in reply[0][1] if reply else ():
+        for at, fields in reply[0][1]:
             try:
-                changes.append(_decoder.decode(fields[1]))
-            except (msgspec.MsgspecError, IndexError) as error:
+                changes.append(change_of(fields))
+            except UNUSABLE as error:
                 log.error("entry %s of the item stream cannot be used: %s", at.decode(), error)
         return changes, at
 
@@ -191,3 +215,34 @@ class Catalogue:
 
 def catalogue_field(item_id: str, name: str) -> bytes:
     return f"{item_id}\0{name}".encode()
+
+
+def known(field: bytes, value: bytes) -> tuple[str, str, Fact]:
+    """An entry of the hash as item, fact's name and fact. Raises one of UNUSABLE."""
+    item_id, _, name = field.decode().rpartition("\0")
+    if not item_id:
+        raise ValueError("it names no item")
+    fact: Fact = msgspec.convert(_fact.decode(value), KINDS.get(name, Fact))
+    return item_id, name, fact
+
+
+def change_of(fields: Sequence[bytes]) -> ItemChange:
+    """An entry of the stream. Raises one of UNUSABLE."""
+    change = _decoder.decode(fields[1])
+    for name, fact in change.facts.items():
+        msgspec.convert(fact, KINDS.get(name, Fact))
+    return change
+
+
+def hand_over(apply: Callable[[Sequence[ItemChange]], None], changes: Sequence[ItemChange]) -> None:
+    """Whichever change cannot be applied is told and left out; the others are applied."""
+    if not changes:
+        return
+    try:
+        apply(changes)
+    except Exception:
+        if len(changes) == 1:
+            log.exception("the change of item %r cannot be applied", changes[0].item_id)
+            return
+        for one in changes:
+            hand_over(apply, [one])

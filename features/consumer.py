@@ -10,18 +10,19 @@ had taken is claimed by the next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from features.apply import Write, apply_command, count_commands
-from features.errors import FeatureStoreError
-from features.events import Event, decode_event, encode_event
-from features.keys import GROUP, Keys
+from features.apply import Write, apply_command, count_commands, newest_command
+from features.errors import FeatureStoreError, WrongType
+from features.events import Event, encode_event
+from features.group import BATCH, Entry, Member
+from features.keys import Keys
 from features.layout import encode_timestamp, key_maker
 from features.liveviews import (
     ACTIVITY,
@@ -35,15 +36,12 @@ from features.liveviews import (
     price,
     time_of,
 )
-from features.pipeline import Pipeline, encode
-from features.userstate import UserState
+from features.misfits import misfits
+from features.pipeline import Pipeline, encode, together
+from features.userstate import UserState, state_of
 
 log = logging.getLogger(__name__)
 
-Entry = tuple[bytes, Event]
-"""A stream id and the event that stands there."""
-
-BATCH = 256
 TURN = 8
 """Users computed before the event loop may do something else: about a millisecond."""
 USERS = 16
@@ -68,20 +66,26 @@ class User:
 class Consumer:
     """One member of the group. Several may run, in any number of processes.
 
-    `claim_after_s`: how long an entry may lie with another consumer before that one counts as dead.
+    `claim_after_s`: how long an entry may lie with another consumer before that one counts as dead. That one may only
+    be slow, and little is lost by it: the scripts refuse to write over a version that another wrote meanwhile, and an
+    event's mark counts it once, so what two do is done once. Whoever waits for a dead one's entries is a shopper.
     """
 
-    def __init__(self, pipeline: Pipeline, project: str, *, claim_after_s: float = 5.0, block_s: float = 0.5) -> None:
+    def __init__(self, pipeline: Pipeline, project: str, *, claim_after_s: float = 1.0, block_s: float = 0.5) -> None:
         self.pipeline, self.keys = pipeline, Keys(project)
-        self.stream = pipeline.twin()  # it waits for entries, and nothing may wait behind it
+        self.group = Member(pipeline, self.keys, claim_after_s=claim_after_s, block_s=block_s)
         self.user_key, self.item_key = key_maker(project, "user_id"), key_maker(project, "item_id")
-        self.name = secrets.token_hex(8).encode()
         self.claim_after_s, self.block_s = claim_after_s, block_s
-        self.consumed = self.unusable = 0
+        self.consumed = 0
         self.hot: dict[str, User] = {}
         self.task: asyncio.Task[None] | None = None
         self.taking: asyncio.Task[list[Entry]] | None = None
         self.stopping = False
+
+    @property
+    def unusable(self) -> int:
+        """How many entries went to the stream of the dead."""
+        return self.group.unusable
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.run())
@@ -95,8 +99,7 @@ class Consumer:
             for one in running:
                 one.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        await self.pipeline.close()
-        await self.stream.close()
+        await self.group.leave()
 
     async def run(self) -> None:
         """Consumes until it is stopped. A store that is gone is waited for."""
@@ -105,12 +108,17 @@ class Consumer:
         while not self.stopping or self.taking is not None:
             try:
                 if not ready:
-                    await self.join()
+                    await self.group.join()
                     ready = True
+                claimed: list[Entry] = []
                 if loop.time() - claimed_at >= self.claim_after_s / 2:
-                    await self.consume(await self.claim())
-                    claimed_at = loop.time()
-                await self.consume(await self.taken())
+                    began, claimed = loop.time(), await self.group.claim()
+                    await self.consume(claimed)
+                    if len(claimed) < BATCH:  # else there is more
+                        claimed_at = began
+                # What we took long ago we may just have claimed of ourselves.
+                done = {entry_id for entry_id, _ in claimed}
+                await self.consume([one for one in await self.taken() if one[0] not in done])
                 failures = 0
             except Exception as error:
                 ready = False  # a store that lost its data has no group either
@@ -120,16 +128,6 @@ class Consumer:
                     log.warning("events wait: %s", error)
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
-
-    async def join(self) -> None:
-        """Makes the stream and the group where there are none."""
-        try:
-            await self.pipeline.execute(
-                encode(b"XGROUP", b"CREATE", self.keys.events, GROUP.encode(), b"0", b"MKSTREAM")
-            )
-        except FeatureStoreError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
 
     async def taken(self) -> list[Entry]:
         """The next entries: those that were asked for while the last ones were written."""
@@ -142,67 +140,62 @@ class Consumer:
     def ask(self) -> None:
         """Has the next entries taken meanwhile."""
         if self.taking is None and not self.stopping:
-            self.taking = asyncio.create_task(self.take())
-
-    async def take(self) -> list[Entry]:
-        """The next entries that nobody has, waiting `block_s` for one."""
-        command = encode(
-            b"XREADGROUP", b"GROUP", GROUP.encode(), self.name, b"COUNT", b"%d" % BATCH,
-            b"BLOCK", b"%d" % int(self.block_s * 1e3), b"STREAMS", self.keys.events, b">",
-        )  # fmt: skip
-        reply = await self.stream.execute(command, retry=False)
-        return await self.usable(reply[0][1] if reply else [])
-
-    async def claim(self) -> list[Entry]:
-        """Entries that a consumer took and did not finish: another's that died, or our own that failed."""
-        command = encode(
-            b"XAUTOCLAIM", self.keys.events, GROUP.encode(), self.name, b"%d" % int(self.claim_after_s * 1e3), b"0-0",
-            b"COUNT", b"%d" % BATCH,
-        )  # fmt: skip
-        return await self.usable((await self.pipeline.execute(command, retry=False))[1])
-
-    async def usable(self, raw: Sequence[Any]) -> list[Entry]:
-        """Decodes; what is no event goes to the stream of the dead, where a person can look at it."""
-        entries = []
-        for entry_id, fields in raw:
-            try:
-                entries.append((entry_id, decode_event(fields[1])))
-            except (ValueError, TypeError, IndexError) as error:
-                await self.bury(entry_id, fields, error)
-        return entries
-
-    async def bury(self, entry_id: bytes, fields: Sequence[bytes] | None, error: Exception) -> None:
-        self.unusable += 1
-        log.error("entry %s of the event stream cannot be used: %s", entry_id.decode(), error)
-        said = str(error).encode()
-        await self.pipeline.execute(encode(b"XADD", self.keys.dead, b"*", b"why", said, *(fields or ())))
-        await self.pipeline.execute(encode(b"XACK", self.keys.events, GROUP.encode(), entry_id))
-        await self.pipeline.execute(encode(b"XDEL", self.keys.events, entry_id))
+            self.taking = asyncio.create_task(self.group.take())
 
     async def consume(self, entries: Sequence[Entry]) -> None:
-        """Features of everyone whom these entries are about; an entry that cannot be worked with ends nothing."""
+        """Features of everyone whom these entries are about. An entry that cannot be worked with, because of us or of
+        its user's or item's keys, loses nobody else's: what fails together is tried by halves, down to that one.
+
+        Raises FeatureStoreError where the store as a whole is at fault.
+        """
+        if not entries:
+            return
         try:
-            if entries:
-                await self.work(entries)
-        except FeatureStoreError:
-            raise
+            await self.work(entries)
+        except FeatureStoreError as error:
+            if not isinstance(error, WrongType):
+                raise
+            await self.narrow(entries, error)
         except Exception as error:
             log.exception("events cannot be worked with")  # a mistake of ours: it must be seen
-            if len(entries) == 1:
-                ((entry_id, event),) = entries
-                await self.bury(entry_id, (b"e", encode_event(event)), error)
-                return
-            for entry in entries:
-                await self.consume([entry])
+            await self.narrow(entries, error)
 
-    async def work(self, entries: Sequence[Entry]) -> None:
+    async def narrow(self, entries: Sequence[Entry], error: Exception) -> None:
+        if len(entries) == 1:
+            await self.put_aside(*entries[0], error)
+            return
+        entries = sorted(entries, key=lambda one: one[1].user_id)  # so that one user's are soon among themselves
+        middle = len(entries) // 2
+        await self.consume(entries[:middle])
+        await self.consume(entries[middle:])
+
+    async def put_aside(self, entry_id: bytes, event: Event, error: Exception) -> None:
+        """The dead keep it, with the reason. Where its item's keys are at fault the user's features still hold it, and
+        the other way round."""
+        why = f"user {event.user_id!r}, item {event.item_id!r}: {error}"
+        if isinstance(error, WrongType):
+            if not (found := await misfits(self.pipeline, self.keys.project, event)):
+                raise error  # some key that all share: nothing can go on before it is mended
+            why = f"user {event.user_id!r}, item {event.item_id!r}: {'; '.join(found)}"
+        await self.group.put_aside(entry_id, (b"e", encode_event(event)), why)
+        if isinstance(error, WrongType):
+            with contextlib.suppress(WrongType):
+                await self.work([(entry_id, event)], items=False)
+            with contextlib.suppress(WrongType):
+                await self.count([event])
+        await self.group.finish(entry_id)
+
+    async def work(self, entries: Sequence[Entry], *, items: bool = True) -> None:
+        """Puts the entries into the features, those of their `items` too."""
         by_user: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
             by_user[entry[1].user_id].append(entry)
-        prices, users = await asyncio.gather(self.prices(entries), self.known(list(by_user)))
+        prices, users = await together(self.prices(entries if items else ()), self.known(list(by_user)))
         # What follows leaves in one write, in this order, so that the server makes it durable in one go.
-        commands = count_commands(self.keys, self.item_key, [event for _, event in entries])
+        events = [event for _, event in entries]
+        commands = count_commands(self.keys, self.item_key, events) if items else []
         counted = [self.pipeline.execute(one) for one in commands]
+        told = self.pipeline.execute(newest_command(self.keys, events))
         running: list[asyncio.Future[list[int]]] = []
         writes: list[Write] = []
         for number, (user_id, user) in enumerate(users.items(), 1):
@@ -213,7 +206,7 @@ class Consumer:
             if number % TURN == 0 and number < len(users):
                 await asyncio.sleep(0)
         self.ask()
-        replies = await asyncio.gather(*running, *counted)
+        replies = await together(*running, *counted, self.heard(told))
         done: list[list[int]] = replies[: len(running)]
         for (user_id, user), written in zip(users.items(), chain.from_iterable(done), strict=True):
             if written:
@@ -221,6 +214,16 @@ class Consumer:
             else:
                 await self.again(user_id, by_user[user_id], prices)
         self.consumed += len(entries)
+
+    async def count(self, events: Sequence[Event]) -> None:
+        await together(*(self.pipeline.execute(one) for one in count_commands(self.keys, self.item_key, events)))
+
+    async def heard(self, told: asyncio.Future[Any]) -> None:
+        """Those who watch freshness may have to do without; nobody's features wait for it."""
+        try:
+            await told
+        except WrongType as error:
+            log.error("the views' newest event times are not kept: %s", error)
 
     async def prices(self, entries: Sequence[Entry]) -> dict[str, float]:
         """The price of each item bought by an event that does not say what was paid, as Feast's store has it."""
@@ -240,20 +243,11 @@ class Consumer:
         ]
         replies = await asyncio.gather(*(self.pipeline.execute(command) for command in commands))
         found = {
-            one: User(self.state(one, raw), there, [time_of(stamp) for stamp in there])
+            one: User(state_of(one, raw), there, [time_of(stamp) for stamp in there])
             for one, raw, there in zip(cold, replies[::2], replies[1::2], strict=True)
         }
         # Out of the memory until the write is known to have succeeded.
         return {one: found[one] if one in found else self.hot.pop(one) for one in user_ids}
-
-    def state(self, user_id: str, raw: bytes | None) -> UserState:
-        """A user's history. One that cannot be read starts anew: what it held is lost already, what comes is not."""
-        try:
-            return UserState.decode(raw)
-        except ValueError as error:
-            log.error("user %r: %s; their history starts anew", user_id, error)
-            assert raw is not None
-            return UserState.anew(raw)
 
     def remember(self, user_id: str, user: User) -> None:
         self.hot[user_id] = user

@@ -4,6 +4,7 @@ FeaturesError
  |- InputError             a file, row or column that cannot be read as what it should be
  |- FeatureStoreError      Redis or Feast did not answer, or answered with something unreadable
      |- FeatureStoreTimeout
+     |- WrongType          one key is at fault, and not the server
 """
 
 from __future__ import annotations
@@ -37,3 +38,7 @@ class FeatureStoreError(FeaturesError):
 
 class FeatureStoreTimeout(FeatureStoreError):
     """The online store did not answer in the time that it was given."""
+
+
+class WrongType(FeatureStoreError):
+    """A key holds another type than the command works on. Asking again changes nothing; other keys are well."""

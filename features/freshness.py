@@ -139,9 +139,10 @@ class Sampler:
                 if rows:
                     found[one.view] = judge(one, stamps, self.now())
         pairs = await self.pipeline.execute(encode(b"ZRANGE", self.newest_key, b"0", b"-1", b"WITHSCORES"))
-        for view, score in zip(pairs[::2], pairs[1::2], strict=True):
-            if view.decode() in self.newest:
-                self.saw(view.decode(), [float(score) / 1e6])
+        views = {view.encode(): view for view in self.newest}
+        for name, score in zip(pairs[::2], pairs[1::2], strict=True):
+            if name in views:
+                self.saw(views[name], [float(score) / 1e6])
         return found
 
     def saw(self, view: str, stamps: Iterable[float]) -> None:

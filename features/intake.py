@@ -53,7 +53,9 @@ class Intake:
         period = int(self.now() / self.remember_s)
         keys = (self.keys.events, self.keys.seen(period), self.keys.seen(period - 1))
         parts = [part for event in events for part in (event.event_id.encode(), encode_event(event))]
-        lifetime, most = b"%d" % int(2 * self.remember_s + 60), b"%d" % self.max_backlog
+        # Nobody looks for it after the next period; a minute more for clocks that differ.
+        lifetime = b"%d" % int((period + 2) * self.remember_s - self.now() + 60)
+        most = b"%d" % self.max_backlog
         return encode(b"EVAL", ACCEPT, b"3", *keys, lifetime, most, *parts)
 
 

@@ -10,7 +10,7 @@ class Keys:
     """One Feast project's keys."""
 
     def __init__(self, project: str) -> None:
-        self.prefix = f"endcap:{project}:"
+        self.project, self.prefix = project, f"endcap:{project}:"
         self.events = f"{self.prefix}events".encode()  # stream of events that are accepted and not yet in the features
         self.dead = f"{self.prefix}events:dead".encode()  # stream of entries that could not be used
         self.items = f"{self.prefix}items".encode()  # stream of item changes

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections import deque
+from collections.abc import Awaitable
 from typing import Any, cast
 
 import hiredis
 
-from features.errors import FeatureStoreError, FeatureStoreTimeout
+from features.errors import FeatureStoreError, FeatureStoreTimeout, WrongType
 
 
 def encode(*parts: bytes) -> bytes:
@@ -171,7 +172,8 @@ class Pipeline:
         if future.done():
             return
         if isinstance(reply, hiredis.HiredisError):
-            future.set_exception(FeatureStoreError(f"Redis: {reply}"))
+            said = f"Redis: {reply}"  # a script's refusal has the word wherever the server's version puts it
+            future.set_exception(WrongType(said) if "WRONGTYPE" in said else FeatureStoreError(said))
         else:
             future.set_result(reply)
 
@@ -218,3 +220,12 @@ def settle(pending: Any, error: FeatureStoreError) -> None:
     for one in pending:
         if not one.future.done():
             one.future.set_exception(error)
+
+
+async def together(*awaitables: Awaitable[Any]) -> list[Any]:
+    """All results. A failure is raised once nothing is under way any more that could meddle with a second try."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for one in results:
+        if isinstance(one, BaseException):
+            raise one
+    return results

@@ -65,6 +65,21 @@ return out
 """For each user 1: state and features are written and the events that they hold are done with; 0: somebody wrote in
 between, and nothing is changed."""
 
+TIDY = b"""
+-- KEYS: stream. ARGV: group, the consumer that leaves ('' nobody), milliseconds without a sign after which one is dead.
+local out = 0
+for _, one in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local its = {}
+  for i = 1, #one, 2 do its[one[i]] = one[i + 1] end
+  if its.pending == 0 and (its.name == ARGV[2] or its.idle > tonumber(ARGV[3])) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], its.name)
+    out = out + 1
+  end
+end
+return out
+"""
+"""Removes names that nobody answers to. One with entries stays until those are claimed: they would be lost with it."""
+
 POPULARITY = b"""
 -- KEYS: for each item its events, its purchases, its entity hash.
 -- ARGV: field of the view's timestamp, (field, which of the two sets, window in microseconds) x 5, then for each item

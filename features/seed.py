@@ -21,10 +21,13 @@ from features.liveviews import ACTIVITY, POPULARITY_HEAD, RECENT, encoded, featu
 from features.pipeline import Pipeline, encode
 from features.progress import Progress, Report, silent
 from features.scripts import POPULARITY
-from features.userstate import History, UserState, columns
+from features.userstate import History, columns, state_of
 
 STEP = 100
 """Entities whose commands are under way together."""
+
+BATCH_MEMBER = b"\xff%d"
+"""A batch's event, by its place, among live ones, by their ids: those are UTF-8, in which this byte never is."""
 
 TRIES = 20
 MONTH = max(WINDOWS.values())
@@ -89,11 +92,10 @@ class Seed:
         key, entity = self.keys.user(user_id), self.user_key(user_id)
         for _ in range(TRIES):
             raw = await self.pipeline.execute(encode(b"GET", key))
-            old = UserState.decode(raw)
-            later = [i for i, at in enumerate(old.history.times) if at > self.batch.newest]
-            kept = [[column[i] for i in later] for column in columns(old.history)]
-            merged = History(*(mine + live for mine, live in zip(columns(batch), kept, strict=True)))
-            state = UserState(merged, old.version)
+            state = state_of(user_id, raw)
+            later = [i for i, at in enumerate(state.history.times) if at > self.batch.newest]
+            kept = [[column[i] for i in later] for column in columns(state.history)]
+            state.history = History(*(mine + live for mine, live in zip(columns(batch), kept, strict=True)))
             state.trim()
             write = Write(key, entity, state.guard(), state.encode())
             if later:
@@ -113,7 +115,7 @@ class Seed:
         recent = times > self.batch.newest - MONTH
         rows: list[bytes] = []
         for place, at, purchase in zip(places[recent].tolist(), times[recent], bought[recent], strict=True):
-            rows += [b"%d" % at, b"batch:%d" % place, b"1" if purchase else b"0"]
+            rows += [b"%d" % at, BATCH_MEMBER % place, b"1" if purchase else b"0"]
         keys = (self.keys.item(item_id), self.keys.bought(item_id), self.item_key(item_id))
         if await self.pipeline.execute(encode(b"EVAL", REPLACE, b"2", *keys[:2], b"%d" % self.batch.newest, *rows)):
             await self.pipeline.execute(encode(b"EVAL", POPULARITY, b"3", *keys, *POPULARITY_HEAD, b"0"))

@@ -6,6 +6,7 @@ history, so a value that is served is the value that was learned from.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,8 @@ import msgspec
 
 from features.events import Event, mark
 from features.functions import PURCHASED, RECENT, WINDOWS, activity_now, recent_now
+
+log = logging.getLogger(__name__)
 
 KEPT = 5_000
 """The most events kept of one user: a crawler with more is counted short, and harms nobody else."""
@@ -53,9 +56,12 @@ class UserState:
         if data is None:
             return cls()
         try:
-            return cls(_decoder.decode(data[VERSION.size :]), VERSION.unpack_from(data)[0])
+            history, version = _decoder.decode(data[VERSION.size :]), VERSION.unpack_from(data)[0]
         except (msgspec.MsgspecError, struct.error) as error:
             raise ValueError(f"no history of a user: {error}") from error
+        if len({len(column) for column in columns(history)}) != 1:
+            raise ValueError("no history of a user: its columns differ in length")
+        return cls(history, version)
 
     @classmethod
     def anew(cls, raw: bytes) -> UserState:
@@ -126,6 +132,16 @@ class UserState:
         h = self.history
         seen, bought = recent_now(h.items, [kind == "purchase" for kind in h.kinds])
         return {"item_ids": seen, "purchased_item_ids": bought}
+
+
+def state_of(user_id: str, raw: bytes | None) -> UserState:
+    """A user's stored history. One that cannot be read starts anew: what it held is lost already, what comes is not."""
+    try:
+        return UserState.decode(raw)
+    except ValueError as error:
+        log.error("user %r: %s; their history starts anew", user_id, error)
+        assert raw is not None
+        return UserState.anew(raw)
 
 
 def columns(history: History) -> tuple[list[Any], ...]:

@@ -89,6 +89,10 @@ class Desk:
         taken = [self.waiting.popleft() for _ in range(self.policy.take(Waiting(self.waiting)))]
         return [job for job in taken if not job.future.cancelled()]
 
+    def knows(self, item_id: str) -> bool:
+        """Whether any version has, or had, such an item."""
+        return any(path.live.knows(item_id) for path in self.paths.values())
+
     def apply_changes(self) -> None:
         while self.changes:
             changes = self.changes.popleft()

@@ -8,7 +8,7 @@ al., "Methods and metrics for cold-start recommendations", SIGIR 2002, section 3
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,19 @@ Change = tuple[str, Mapping[str, Fact]]
 """An item's id, and what is new about it: title, category, price, in_stock, removed, columns of the item schema."""
 
 
+@dataclass(slots=True)
+class Removed:
+    """An item that was taken out: its row, and its stock as it was last said."""
+
+    row: int
+    in_stock: bool
+
+
 class LiveItems:
-    """Applies changes to one bundle's item table. For the engine's thread only."""
+    """Applies changes to one bundle's item table. For the engine's thread only, but for `knows`.
+
+    What a worker knows must not depend on when it started: changes one by one, and what they say together, end alike.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -31,40 +42,49 @@ class LiveItems:
         self.encoder = Encoder(schema.dense, schema.categorical)
         self.dense = {one.source: place for place, one in enumerate(schema.dense)}
         self.categorical = {one.source: place for place, one in enumerate(schema.categorical)}
-        self.removed: dict[str, int] = {}
+        self.removed: dict[str, Removed] = {}
+        self.waiting: dict[str, dict[str, Fact]] = {}  # of items that have no row: untitled, or removed before we knew
+
+    def knows(self, name: str) -> bool:
+        """Whether there is, or was, such an item. From any thread."""
+        there = name in self.bundle.items.row_of or name in self.removed
+        return there or bool(self.waiting.get(name, {}).get("title"))
 
     def apply(self, changes: Sequence[Change]) -> list[int]:
-        """Returns the rows that are new, in order. A change of an unknown item without a title is no new item."""
-        items = self.bundle.items
-        unknown = {name for name, _ in changes if name not in items.row_of and name not in self.removed}
-        titled = {name for name, facts in changes if name in unknown and facts.get("title")}
-        gone = {name for name, facts in changes if name in titled and facts.get("removed")}
-        # In order of appearance, and an item that was removed before we knew it is none.
-        added = [name for name in dict.fromkeys(name for name, _ in changes) if name in titled - gone]
-        rows = self.grow(added) if added else []
+        """Returns the rows that are new, in order. An item gets one once it has a title and is not removed."""
+        ready: dict[str, None] = {}
         for name, facts in changes:
-            row = self.bundle.items.row_of.get(name, self.removed.get(name))
-            if row is not None:
+            if name in self.removed:
+                self.set(name, self.removed[name].row, facts)
+            elif (row := self.bundle.items.row_of.get(name)) is not None:
                 self.set(name, row, facts)
-        for row in rows:
+            else:
+                known = self.waiting.setdefault(name, {})
+                known.update(facts)
+                if known.get("title") and not known.get("removed"):
+                    ready[name] = None
+                else:
+                    ready.pop(name, None)
+        rows = self.grow(list(ready)) if ready else []
+        for name, row in zip(ready, rows, strict=True):
+            self.set(name, row, self.waiting.pop(name))
             self.place(row)
         return rows
 
     def set(self, name: str, row: int, facts: Mapping[str, Fact]) -> None:
+        """Takes in what is said of an item that has a row, be it removed."""
         items = self.bundle.items
         if facts.get("removed"):
-            items.in_stock[row] = False
-            if items.row_of.pop(name, None) is not None:
-                self.removed[name] = row
-            return
-        if name in self.removed and "removed" in facts:
-            items.row_of[name] = self.removed.pop(name)
-            items.in_stock[row] = True
+            self.take_out(name)
+        elif "removed" in facts:
+            self.bring_back(name)
         for fact, value in facts.items():
             if fact == "title":
                 items.titles[row] = str(value)
+            elif fact == "in_stock" and name in self.removed:
+                self.removed[name].in_stock = bool(value)
             elif fact == "in_stock":
-                items.in_stock[row] = bool(value) and name not in self.removed
+                items.in_stock[row] = bool(value)
             elif fact == "price":
                 items.price[row] = np.nan if value is None else number(value)
             elif fact == "category":
@@ -74,6 +94,19 @@ class LiveItems:
             if fact in self.categorical:
                 codes = self.encoder.codes[self.categorical[fact]]
                 items.categorical[row, self.categorical[fact]] = codes.get("" if value is None else str(value), 0)
+
+    def take_out(self, name: str) -> None:
+        """No source can propose it any more, and no request name it."""
+        items = self.bundle.items
+        if (row := items.row_of.pop(name, None)) is not None:
+            self.removed[name] = Removed(row, bool(items.in_stock[row]))
+            items.in_stock[row] = False
+
+    def bring_back(self, name: str) -> None:
+        items = self.bundle.items
+        if (one := self.removed.pop(name, None)) is not None:
+            items.row_of[name] = one.row
+            items.in_stock[one.row] = one.in_stock
 
     def category(self, name: str) -> int:
         """The category's code, a new one where it is new."""

@@ -187,10 +187,9 @@ class App:
 
     def _open_catalogue(self, project: str, engine: InlineEngine | LocalEngine, versions: Versions) -> Catalogue:
         """Opens the door for item changes, and has those of all workers applied between two batches."""
-        bundles = versions.all()
         publisher = Catalogue(self._pipeline(), project)
-        schemas = [bundle.manifest.item for bundle in bundles]
-        self.api.intake.items = ItemDoor(publisher, lambda: [bundle.items for bundle in bundles], schemas)
+        schemas = [bundle.manifest.item for bundle in versions.all()]
+        self.api.intake.items = ItemDoor(publisher, engine.desk.knows, schemas)
         follower = Catalogue(self._pipeline(), project)
         follower.start(lambda changes: engine.change([(one.item_id, one.facts) for one in changes]))
         self.closing.append(follower.stop)

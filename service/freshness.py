@@ -218,7 +218,7 @@ class Freshness:
         self.task = asyncio.create_task(self.run())
 
     async def run(self) -> None:
-        """Samples until cancelled; every twentieth time it asks Feast again, too."""
+        """Samples until cancelled, whatever is raised; every twentieth time it asks Feast again, too."""
         turn = 0
         while True:
             try:
@@ -226,6 +226,11 @@ class Freshness:
                 self.sample_error = None
             except FeatureStoreError as error:
                 self.sample_error, self.samples = str(error), {}
+            except Exception as error:
+                said, self.samples = f"{type(error).__name__}: {error}", {}
+                if said != self.sample_error:  # a mistake of ours, or a store that holds what nobody foresaw: seen once
+                    log.exception("the store could not be sampled")
+                self.sample_error = said
             await asyncio.sleep(self.interval_s)
             turn += 1
             if turn % 20 == 0:

@@ -9,7 +9,6 @@ from msgspec import UNSET
 
 from features.catalogue import Fact, ItemChange
 from features.errors import FeatureStoreError
-from ranking.items import ItemTable
 from ranking.schema import ItemSchema
 from service.errors import FieldError, InvalidRequest, MalformedBody, NotStored
 from service.http.strict import StrictDecoder, rows_of
@@ -26,13 +25,11 @@ class Publisher(Protocol):
 
 
 class ItemDoor:
-    """Takes in item changes. `tables` are the item tables of the loaded models as they are now, `schemas` what each
-    model reads of an item."""
+    """Takes in item changes. `knows` says whether there is, or was, an item of that id, `schemas` what each model reads
+    of an item."""
 
-    def __init__(
-        self, publisher: Publisher, tables: Callable[[], Sequence[ItemTable]], schemas: Sequence[ItemSchema]
-    ) -> None:
-        self.publisher, self.tables = publisher, tables
+    def __init__(self, publisher: Publisher, knows: Callable[[str], bool], schemas: Sequence[ItemSchema]) -> None:
+        self.publisher, self.knows = publisher, knows
         self.decoder = StrictDecoder(ItemRow)
         numbers = {one.source for schema in schemas for one in schema.dense}
         words = {one.source for schema in schemas for one in schema.categorical}
@@ -45,11 +42,11 @@ class ItemDoor:
     async def one_body(self, body: bytes) -> ItemsAccepted:
         """A JSON body `{"items": [...]}`. Raises MalformedBody or InvalidRequest for what is none as a whole, and
         NotStored when the store does not take the changes."""
-        tables, new = self.tables(), set[str]()
+        new = set[str]()
         changes, rejected = [], []
         for index, row in enumerate(rows_of(body, "items", MOST_ITEMS)):
             try:
-                changes.append(self.change(row, tables, new))
+                changes.append(self.change(row, new))
             except (MalformedBody, InvalidRequest) as error:
                 rejected.append(Rejected(index, str(error)))
         try:
@@ -58,15 +55,16 @@ class ItemDoor:
             raise NotStored(f"{error}. Send all again: a change that is in does no harm") from error
         return ItemsAccepted(len(changes), rejected, len(rejected))
 
-    def change(self, row: bytes, tables: Sequence[ItemTable], new: set[str]) -> ItemChange:
+    def change(self, row: bytes, new: set[str]) -> ItemChange:
         one: ItemRow = self.decoder.decode(row)
         said = {name: getattr(one, name) for name in OWN}
         facts: dict[str, Fact] = {name: value for name, value in said.items() if value is not UNSET}
-        known = one.item_id in new or any(one.item_id in table.row_of for table in tables)
-        if not known and not facts.setdefault("removed", False):
-            if missing := [name for name in ("title", "category") if name not in facts]:
-                raise InvalidRequest(*(FieldError(name, "Missing, and the item is a new one") for name in missing))
+        missing = [name for name in ("title", "category") if name not in facts]
+        if not missing:  # an item in full is there, also where it was removed: by whom, this worker need not know yet
+            facts.setdefault("removed", False)
             new.add(one.item_id)
+        elif not facts.get("removed") and one.item_id not in new and not self.knows(one.item_id):
+            raise InvalidRequest(*(FieldError(name, "Missing, and the item is a new one") for name in missing))
         for name, value in one.attributes.items():
             if name not in self.attributes:
                 there = ", ".join(self.attributes) or "none"

@@ -80,7 +80,9 @@ class EventCounts(Protocol):
     """What became of events, as their consumer counts it."""
 
     consumed: int
-    unusable: int
+
+    @property
+    def unusable(self) -> int: ...
 
 
 class LogCounts(Protocol):

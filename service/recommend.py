@@ -56,6 +56,8 @@ class FeatureReader(Protocol):
 
 
 class AppliedEvents(Protocol):
+    def check(self, token: str) -> None: ...
+
     async def wait(self, token: str, timeout_s: float) -> bool: ...
 
 
@@ -145,7 +147,9 @@ class Recommender:
     async def context(self, request: RecommendRequest | RankRequest, trace: Trace, after: str | None) -> Context:
         """The shopper's features, or nothing and `degraded` when the store does not answer in its time."""
         session = request.session.item_ids if request.session else []
-        if request.user_id is None:
+        if after is not None:
+            self.check(after)
+        if request.user_id is None:  # nobody's features to wait for
             return Context(self.features.nothing(), session)
         degraded = [] if after is None or await self.is_applied(after, trace) else ["context"]
         with trace("features"):
@@ -158,13 +162,16 @@ class Recommender:
             degraded.append("features")
         return Context(user, session, degraded)
 
+    def check(self, token: str) -> None:
+        try:
+            self.applied.check(token)
+        except ValueError as error:
+            raise InvalidRequest(FieldError("Endcap-After", str(error))) from error
+
     async def is_applied(self, token: str, trace: Trace) -> bool:
         """Whether the events up to the token are in the features, waiting for it as long as for the features."""
         with trace("context"):
-            try:
-                return await self.applied.wait(token, self.feature_timeout_s)
-            except ValueError as error:
-                raise InvalidRequest(FieldError("Endcap-After", str(error))) from error
+            return await self.applied.wait(token, self.feature_timeout_s)
 
     def query(
         self,

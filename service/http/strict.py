@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,6 +32,11 @@ def refuse_constant(name: str) -> Any:
 
 
 LOOSE = json.JSONDecoder(object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
+LENIENT = json.JSONDecoder(parse_int=str, parse_float=str, strict=False)
+"""Finds where a value ends, whatever else is wrong with it."""
+
+BLANK = re.compile(r"[ \t\n\r]*")
+CLOSING = re.compile(r"\][ \t\n\r]*\}[ \t\n\r]*")
 
 
 def sole_field(body: bytes, name: str) -> bytes:
@@ -56,12 +62,45 @@ def sole_field(body: bytes, name: str) -> bytes:
 def rows_of(body: bytes, name: str, most: int, more: str = "") -> list[bytes]:
     """The rows of a body `{name: [...]}`, as they stand. Raises MalformedBody or InvalidRequest."""
     try:
-        rows = msgspec.json.decode(sole_field(body, name), type=list[msgspec.Raw])
+        rows = [bytes(row) for row in msgspec.json.decode(sole_field(body, name), type=list[msgspec.Raw])]
     except msgspec.ValidationError as error:
         raise InvalidRequest(FieldError(name, str(error))) from error
+    except MalformedBody:
+        # msgspec refuses the whole for half a surrogate pair, or a NaN, in one row. Each row is still read strictly.
+        if (found := lenient_rows(body, name)) is None:
+            raise
+        rows = found
     if len(rows) > most:
         raise InvalidRequest(FieldError(name, f"Expected at most {most:,} rows, got {len(rows):,}{more}"))
-    return [bytes(row) for row in rows]
+    return rows
+
+
+def lenient_rows(body: bytes, name: str) -> list[bytes] | None:
+    """The rows of a body `{name: [...]}`, as they stand, some of which may be no JSON; None where they cannot be told
+    apart."""
+    text = body.decode("utf-8", "surrogateescape")
+    blank = BLANK.pattern
+    opening = re.match(rf'{blank}\{{{blank}"{name}"{blank}:{blank}\[{blank}', text)
+    if opening is None:
+        return None
+    rows: list[bytes] = []
+    at, another = opening.end(), True
+    try:
+        while another:
+            _, end = LENIENT.raw_decode(text, at)
+            rows.append(text[at:end].encode("utf-8", "surrogateescape"))
+            at = skipped(text, end)
+            if another := text.startswith(",", at):
+                at = skipped(text, at + 1)
+    except (ValueError, RecursionError):
+        return None
+    return rows if CLOSING.fullmatch(text, at) else None
+
+
+def skipped(text: str, at: int) -> int:
+    """The place after the blanks at `at`."""
+    blanks = BLANK.match(text, at)
+    return at if blanks is None else blanks.end()
 
 
 class StrictDecoder:

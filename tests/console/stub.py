@@ -1,7 +1,8 @@
 """A service for the console to look at, in its own process: `python -m tests.console.stub` prints its port.
 
 Its answers have the shapes of the real endpoints, and their figures change between polls. `PUT /stub/redis` with `down`
-or `up` switches its Redis; `PUT /stub/answers` with `no` makes it hang up on everything but that switch.
+or `up` switches its Redis; `PUT /stub/answers` with `no` makes it hang up on everything but that switch; `PUT
+/stub/sample` with `broken` makes sampling the store fail for a reason of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 COUNT = "Expected `int` >= 1"
 
-state = {"redis": "up", "answers": "yes"}
+state = {"redis": "up", "answers": "yes", "sample": "well"}
 random = Random(7)
 began = time.time()
 buckets: dict[str, Counter[float]] = {stage: Counter() for stage in (*STAGES, "request")}
@@ -109,7 +110,9 @@ async def freshness(request: web.Request) -> web.Response:
             "sample": sample if state["redis"] == "up" else None,
             "served": {w: group(view, now, 40 * s if entity == "user" else 0) for w, s in windows.items()},
         })  # fmt: skip
-    error = None if state["redis"] == "up" else "Redis: connection refused"
+    error = None if state["sample"] == "well" else "OverflowError: a time that no clock shows"
+    if state["redis"] == "down":
+        error = "Redis: connection refused"
     return web.json_response({"project": "stub", "at": iso(now), "sample_error": error, "views": views})
 
 

@@ -71,6 +71,7 @@ def switch(console_url: str) -> Iterator[Callable[[str, str], None]]:
     yield lambda part, state: http(f"{console_url}/stub/{part}", state, "PUT")
     http(f"{console_url}/stub/answers", "yes", "PUT")
     http(f"{console_url}/stub/redis", "up", "PUT")
+    http(f"{console_url}/stub/sample", "well", "PUT")
 
 
 @pytest.fixture
@@ -119,10 +120,20 @@ def test_the_banner_comes_when_redis_is_down_and_goes_when_it_is_back(
     switch("redis", "down")
     page.until(lambda: "Redis does not answer" in page.text("#banner"))
     assert "What still works" in page.text("#banner") and "Not ready" in page.text("#ready")
+    assert "events and item changes are refused (status 503)" in page.text("#banner")
     page.try_user(user_id=USER)
     assert "feature store did not answer" in page.text("#try-degraded")
     switch("redis", "up")
     page.until(lambda: page.text("#banner") == "" and "✓ Ready" in page.text("#ready"))
+
+
+def test_redis_is_not_blamed_for_a_sample_that_failed_otherwise(page: Page, switch: Callable[[str, str], None]) -> None:
+    page.open()
+    switch("sample", "broken")
+    page.until(lambda: "Ages in the store are not sampled" in page.text("#banner"))
+    assert "Redis" not in page.text("#banner") and "OverflowError" in page.text("#banner")
+    switch("sample", "well")
+    page.until(lambda: page.text("#banner") == "")
 
 
 def test_the_banner_says_when_nothing_answers(page: Page, switch: Callable[[str, str], None]) -> None:

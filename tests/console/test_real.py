@@ -73,6 +73,7 @@ def test_it_says_so_when_redis_stops_and_when_it_is_back(driver: Any, url: str, 
     server.process.kill()
     server.process.wait()
     page.until(lambda: "Redis does not answer" in page.text("#banner"), 20)
+    assert "events and item changes are refused (status 503)" in page.text("#banner")
     page.try_user(user_id=USER)
     assert "feature store did not answer" in page.text("#try-degraded")
     assert page.all("#try-items tbody tr"), "answers go on"

@@ -73,12 +73,16 @@ class Store:
         running = consumers or (self.consumer(),)
         for one in running:
             one.start()
+        await self.emptied(within_s)
+        for one in running:
+            await one.stop()
+
+    async def emptied(self, within_s: float = 30.0) -> None:
+        """Whoever consumes, until the stream is empty."""
         end = time.monotonic() + within_s
         while self.waiting():
             assert time.monotonic() < end, f"{self.waiting()} events are still in the stream"
             await asyncio.sleep(0.01)
-        for one in running:
-            await one.stop()
 
     def hashes(self) -> dict[bytes, dict[bytes, bytes]]:
         """Every entity's hash, as Feast would read it."""

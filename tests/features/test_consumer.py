@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +21,7 @@ from features.errors import FeatureStoreError
 from features.events import Event, decode_event, encode_event
 from features.functions import WINDOWS
 from features.history import write_history
-from features.keys import Keys
+from features.keys import GROUP, Keys
 from features.layout import (
     decode_timestamp,
     decode_value,
@@ -37,7 +38,7 @@ from features.layout import (
 from features.pipeline import Pipeline
 from features.seed import Seed
 from features.shop import Shop
-from features.userstate import KEPT, UserState
+from features.userstate import KEPT, VERSION, UserState
 from service.valkey import EmbeddedValkey, free_port
 from tests.conftest import Server
 from tests.features.streams import Store, distinct_shop, live, once
@@ -164,6 +165,14 @@ async def test_an_event_id_is_remembered_over_the_edge_of_a_period(fresh: Callab
         assert await store.send([event], remember_s=1000.0, now=lambda now=now: now) == [new]
 
 
+async def test_accepted_ids_are_kept_until_the_next_period_ends_and_no_longer(fresh: Callable[[], Store]) -> None:
+    """Whenever in its period an event comes: at most twice `remember_s`, which is what a Redis must have room for."""
+    for now in (5000.0, 5500.0, 5999.0):
+        store, (event, *_) = fresh(), live(distinct_shop(10))
+        await store.send([event], remember_s=1000.0, now=lambda now=now: now)
+        assert 7000 - now + 50 <= store.client.ttl(Keys(store.project).seen(5)) <= 7000 - now + 60
+
+
 async def test_a_newer_row_is_not_overwritten_and_the_event_is_kept(fresh: Callable[[], Store]) -> None:
     """What a materialization or a push wrote with a later event time stands, until an event is newer still."""
     store, at = fresh(), 1_795_000_000_000_000
@@ -188,6 +197,56 @@ async def test_several_consumers_share_the_work(fresh: Callable[[], Store]) -> N
     await shared.drain(*consumers)
     assert comparable(shared.hashes(), shared.project) == wanted
     assert sum(one.consumed for one in consumers) >= 900
+
+
+async def test_what_a_dead_consumer_had_taken_is_claimed_within_two_seconds(fresh: Callable[[], Store]) -> None:
+    """As `endcap ingest` runs by default, with more than fits into one batch; an idle one asks twice a second."""
+    store, events = fresh(), live(distinct_shop(600))
+    keys = Keys(store.project)
+    await once(store, events[:1])  # makes the group
+    await store.send(events[1:])
+    store.client.xreadgroup(GROUP, "killed", {keys.events: ">"}, count=600)
+    consumer = Consumer(store.pipeline(), store.project)
+    consumer.start()
+    await store.emptied(within_s=2.2)
+    before: Any = store.client.info("commandstats")["cmdstat_xautoclaim"]["calls"]
+    await asyncio.sleep(1.5)
+    after: Any = store.client.info("commandstats")["cmdstat_xautoclaim"]["calls"]
+    await consumer.stop()
+    assert after - before <= 4
+    clean = fresh()
+    assert comparable(store.hashes(), store.project) == comparable(await once(clean, events), clean.project)
+
+
+async def test_a_name_stays_in_the_group_only_while_entries_are_pending_with_it(
+    fresh: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clean stop takes it out; of those who were killed the next start does, once their entries are claimed."""
+    store, events = fresh(), live(distinct_shop(60))
+    keys = Keys(store.project)
+
+    def names() -> set[str]:
+        return {one["name"].decode() for one in store.client.xinfo_consumers(keys.events, GROUP)}
+
+    await once(store, events[:20])
+    assert names() == set()
+    store.client.xreadgroup(GROUP, "dead", {keys.events: ">"})
+    await store.send(events[20:])
+    store.client.xreadgroup(GROUP, "holding", {keys.events: ">"}, count=30)
+    monkeypatch.setattr("features.group.DEAD_S", 0.05)
+    await asyncio.sleep(0.1)
+    stopped = store.consumer(claim_after_s=60.0)
+    stopped.start()
+    while stopped.consumed < 10:
+        await asyncio.sleep(0.01)
+    assert names() == {"holding", stopped.group.name.decode()}
+    await stopped.stop()
+    assert names() == {"holding"} and store.waiting() == 30
+    await store.drain(store.consumer(claim_after_s=0.05))
+    await asyncio.sleep(0.1)
+    await store.drain()
+    assert names() == set() and store.waiting() == 0
+    assert comparable(store.hashes(), store.project) == comparable(await once(other := fresh(), events), other.project)
 
 
 async def test_what_is_no_event_is_put_aside_with_its_reason(fresh: Callable[[], Store]) -> None:
@@ -231,15 +290,103 @@ async def test_an_event_that_cannot_be_worked_with_is_put_aside_and_the_rest_of_
     assert found == {key: row for key, row in comparable(wanted, other.project).items() if b"user_id" in key}
 
 
+KEYS_OF = {
+    "user:{}": "u3", "feast user": "u3", "item:{}": "i00003", "bought:{}": "i00003", "feast item": "i00003",
+}  # fmt: skip
+
+
+def spoil(store: Store, which: str) -> tuple[bytes, str]:
+    """Puts a list where one user's or item's key is to be; returns the key and whose it is."""
+    who = KEYS_OF[which]
+    entity = f"{which.removeprefix('feast ')}_id"
+    key = (
+        key_maker(store.project, entity)(who) if "feast" in which else (Keys(store.project).prefix + which.format(who))
+    )
+    key = key if isinstance(key, bytes) else key.encode()
+    store.client.delete(key)
+    store.client.lpush(key, "x")
+    return key, who
+
+
+@pytest.mark.parametrize("which", KEYS_OF)
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_key_of_the_wrong_type_costs_its_own_user_or_item_only(
+    fresh: Callable[[], Store], caplog: pytest.LogCaptureFixture, which: str, known: bool
+) -> None:
+    """The others' features are written, the stream empties, and the dead keep the culprit's events with the reason.
+    So too where the consumer knew the user before. An item's fault takes nothing from its users' features."""
+    store, other, events = fresh(), fresh(), live(distinct_shop(400))
+    consumer = store.consumer()
+    await store.send(events[:200])
+    if known:
+        consumer.start()
+        await store.emptied()
+    key, who = spoil(store, which)
+    await store.send(events[200:])
+    if not known:
+        consumer.start()
+    await store.emptied()
+    await consumer.stop()
+    store.client.delete(key)
+    wanted = comparable(await once(other, events), other.project)
+    spoiled = {
+        key,
+        *(maker(who) for maker in (key_maker(store.project, "user_id"), key_maker(store.project, "item_id"))),
+    }
+    unhurt = {one for one in wanted if one + store.project.encode() not in spoiled}
+    found = comparable(store.hashes(), store.project)
+    assert {one: found.get(one) for one in unhurt} == {one: wanted[one] for one in unhurt}
+    dead: Any = store.client.xrange(Keys(store.project).dead)
+    theirs = [one for one in events[200 if known else 0 :] if who in (one.user_id, one.item_id)]
+    if which == "bought:{}":
+        theirs = [one for one in theirs if one.kind == "purchase"] or theirs
+    assert {decode_event(fields[b"e"]).event_id for _, fields in dead} >= {one.event_id for one in theirs}
+    assert all(who in (one := decode_event(fields[b"e"])).user_id + one.item_id for _, fields in dead)
+    assert all(f"{key!r} is a list, not a ".encode() in fields[b"why"] for _, fields in dead)
+    assert f"user '{who}'" in caplog.text or f"item '{who}'" in caplog.text
+
+
+async def test_a_key_that_all_share_buries_nobody(fresh: Callable[[], Store]) -> None:
+    """Freshness does without its newest times. Where a store takes no writes at all the events wait."""
+    store, events = fresh(), live(distinct_shop(60))
+    store.client.lpush(Keys(store.project).newest, "x")
+    await store.send(events)
+    await store.drain()
+    assert not store.client.exists(Keys(store.project).dead)
+
+
+async def test_a_store_that_takes_no_writes_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Out of memory, or read only: nothing goes to the dead, and all of it goes on afterwards."""
+    server = EmbeddedValkey(tmp_path, "127.0.0.1", free_port())
+    server.start()
+    store, events = Store(server.host, server.port, "full"), live(distinct_shop(60))
+    await store.send(events)
+    store.client.config_set("maxmemory", 1)
+    consumer = store.consumer(claim_after_s=0.1)
+    consumer.start()
+    await asyncio.sleep(0.5)
+    assert store.waiting() == 60 and "OOM" in caplog.text
+    store.client.config_set("maxmemory", 0)
+    await store.emptied()
+    await consumer.stop()
+    assert consumer.unusable == 0 and not store.client.exists(Keys("full").dead)
+    assert comparable(store.hashes(), "full") == comparable(
+        await once(Store(server.host, server.port, "clean"), events), "clean"
+    )
+    server.stop()
+
+
 async def test_a_history_that_cannot_be_read_stops_nobody(fresh: Callable[[], Store]) -> None:
     """Its shopper starts anew, everyone else's features come as ever."""
     store, at = fresh(), 1_795_000_000_000_000
     keys = Keys(store.project)
     store.client.set(keys.user("broken"), b"garbage that is no history")
     store.client.set(keys.user("short"), b"")
+    store.client.set(keys.user("ragged"), VERSION.pack(3) + msgspec.msgpack.encode([[at], [], ["i"], [0.0], [1]]))
     store.client.hset(key_maker(store.project, "user_id")("stamp"), timestamp_field("user_recent"), b"\xff")
-    await once(store, [Event(f"{who}", who, "i", "view", at) for who in ("broken", "short", "stamp", "well")])
-    for who in ("broken", "short", "stamp", "well"):
+    whom = ("broken", "short", "ragged", "stamp", "well")
+    await once(store, [Event(f"{who}", who, "i", "view", at) for who in whom])
+    for who in whom:
         assert features(store, "user", who, "user_recent", ["item_ids"]) == {"item_ids": ["i"]}
 
 
@@ -291,6 +438,36 @@ async def test_a_batch_hands_its_histories_over_and_live_events_go_on_from_there
     assert (await seed(three_quarters))["live events kept"] == 150
     assert differences() == []
     assert (await seed(three_quarters))["live events kept"] == 150
+
+
+async def test_a_batch_takes_the_place_of_a_history_that_cannot_be_read(
+    fresh: Callable[[], Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the consumer does with it: the same line in the log, and everyone's features go on from the batch."""
+    one, store = distinct_shop(200), fresh()
+    keys, events = Keys(store.project), live(one)
+    store.client.set(keys.user("u1"), b"garbage that is no history")
+    store.client.set(keys.user("u2"), b"")
+    pipeline = store.pipeline()
+    await Seed(pipeline, store.project, one.events, one.items, one.users).run()
+    await pipeline.close()
+    for who in ("u1", "u2"):
+        assert f"user '{who}': no history of a user" in caplog.text
+        raw: Any = store.client.get(keys.user(who))
+        assert UserState.decode(raw).history.times == [event.at for event in events if event.user_id == who]
+
+
+async def test_no_event_id_takes_the_place_of_an_event_of_the_batch(fresh: Callable[[], Store]) -> None:
+    """Whatever a storefront calls its events: what an item counts is all of both."""
+    one, store = distinct_shop(60), fresh()
+    pipeline = store.pipeline()
+    await Seed(pipeline, store.project, one.events, one.items, one.users).run()
+    await pipeline.close()
+    key = Keys(store.project).item("i00003")
+    (member, at), *rest = store.client.zrange(key, 0, -1, withscores=True)
+    named = [f"batch:{n}" for n in range(60)] + [member.decode(errors="replace"), member.decode("latin-1")]
+    await once(store, [Event(name, "u1", "i00003", "view", int(at) + 10**9 + n) for n, name in enumerate(named)])
+    assert store.client.zcard(key) == 1 + len(rest) + len(named)
 
 
 async def test_a_store_that_was_gone_is_gone_on_with(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ async def test_a_project_whose_name_ends_with_ours_is_not_ours(planted: Planted)
 
 
 async def test_the_newest_event_that_a_consumer_wrote_is_known_at_once(planted: Planted) -> None:
-    planted.client.zadd(Keys(planted.project).newest, {"fast": int((NOW - 3) * 1e6), "gone": 5})
+    planted.client.zadd(Keys(planted.project).newest, {"fast": int((NOW - 3) * 1e6), "gone": 5, b"\xff": 7})
     assert await planted.sampler.look() == {}
     assert planted.sampler.newest == {"fast": NOW - 3, "slow": None, "stats": None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from ranking.batch import Allowed, Query, Ranked
 from ranking.bundle import load_bundle
 from ranking.engine import BatchPath
-from ranking.live import longer
+from ranking.live import LiveItems, longer
 from service.app import SOURCES
 from tests.ranking.factory import CATEGORIES, make_bundle
 
@@ -74,6 +75,50 @@ def test_a_removed_item_is_unknown_until_it_is_brought_back(path: BatchPath) -> 
     path.change([(first, {"price": 3.0, "in_stock": True})])
     assert first not in ids(path, ask(path)) and first not in path.bundle.items.row_of
     path.change([(first, {"removed": False})])
+    assert first in ids(path, ask(path, count=50))
+
+
+def state(live: LiveItems, name: str) -> tuple[Any, ...]:
+    """All that answers can show of one item."""
+    items = live.bundle.items
+    row = items.row_of.get(name)
+    if row is None:
+        return (live.knows(name),)
+    category = items.categories[items.category[row]]
+    inputs = items.dense[row].tolist(), items.categorical[row].tolist()
+    return items.titles[row], category, str(items.price[row]), bool(items.in_stock[row]), inputs
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_worker_that_started_later_knows_what_one_that_ran_knows(tmp_path: Path, seed: int) -> None:
+    """Any changes, one by one or in batches, and what they say together end alike: stock, price and place."""
+    rng, directory = random.Random(seed), make_bundle(tmp_path, 40)
+    names = ["i00001", "i00002", "i00003", "new1", "new2"]
+    facts: list[dict[str, Any]] = [
+        {"removed": True}, {"removed": False}, {"in_stock": True}, {"in_stock": False}, {"price": 2.5},
+        {"price": None, "removed": True}, {"title": "Named", "category": CATEGORIES[1]}, {"category": CATEGORIES[2]},
+        {"title": "Back", "removed": False}, {"removed": True, "in_stock": False},
+    ]  # fmt: skip
+    ran, together = LiveItems(load_bundle(directory)), dict[str, dict[str, Any]]()
+    for _ in range(60):
+        some = [(rng.choice(names), rng.choice(facts)) for _ in range(rng.randrange(1, 4))]
+        ran.apply(some)
+        for name, said in some:
+            together.setdefault(name, {}).update(said)
+        started = LiveItems(load_bundle(directory))
+        started.apply(list(together.items()))
+        assert {one: state(ran, one) for one in names} == {one: state(started, one) for one in names}
+
+
+def test_an_item_that_was_sold_out_when_it_was_removed_is_sold_out_when_it_is_back(path: BatchPath) -> None:
+    """Its stock is what was last said of it, also where that was said meanwhile."""
+    first, second = ids(path, ask(path))[:2]
+    path.change([(first, {"in_stock": False}), (second, {"removed": True})])
+    path.change([(first, {"removed": True}), (second, {"in_stock": False})])
+    path.change([(first, {"removed": False}), (second, {"removed": False})])
+    assert not {first, second} & set(ids(path, ask(path, count=300)))
+    assert {first, second} <= set(path.bundle.items.row_of)
+    path.change([(first, {"in_stock": True})])
     assert first in ids(path, ask(path, count=50))
 
 

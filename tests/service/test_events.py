@@ -103,10 +103,29 @@ async def test_a_key_that_stands_twice_spoils_its_row_only(client: Client) -> No
 
 
 @pytest.mark.parametrize(
+    "bad",
+    [b'"\\ud800"', b'"\\udc00\\ud800"', b"NaN", b"-Infinity", b"1e999", b'"a\tb"', b'"\xff"', b"1" * 5000],
+    ids=["high", "swapped", "nan", "infinity", "huge", "tab", "bytes", "long"],
+)
+async def test_a_row_that_is_no_strict_json_loses_nothing_of_the_rest(client: Client, bad: bytes) -> None:
+    """As in NDJSON: half a surrogate pair, a number that is none, a control character, bytes that are no UTF-8."""
+    good = [json.dumps(event(session_id="[\u00fc, ]}")).encode() for _ in range(3)]
+    row = good[1][:-1] + b', "value": ' + bad + b"}"
+    body = b' { "events" : [ ' + b" , ".join([good[0], row, good[1], b"NaN", good[2]]) + b" ] } "
+    taken = await client.post("/v1/events", None, 202, data=body, headers={"Content-Type": "application/json"})
+    assert taken["accepted"] == 3 and [one["index"] for one in taken["rejected"]] == [1, 3]
+    lines = b"\n".join([good[0], row, good[1], b"NaN", good[2]])
+    again = await client.post("/v1/events", None, 202, data=lines, headers={"Content-Type": "application/x-ndjson"})
+    assert again["duplicates"] == 3 and again["rejected"] == taken["rejected"]
+
+
+@pytest.mark.parametrize(
     ("body", "status", "said"),
     [
         (b"{", 400, "malformed"),
-        (b'{"events": [NaN]}', 400, "malformed"),
+        (b'{"events": NaN}', 400, "malformed"),
+        (b'{"events": [{"event_id": "\\ud800"}, ]}', 400, "malformed"),
+        (b'{"events": [{"event_id": "\\ud800"}], "more": 1}', 400, "malformed"),
         (b'{"events": [], "events": []}', 400, "twice"),
         (b'{"events": "events"}', 422, "array"),
         (b'{"evnets": []}', 422, "Unknown field; known: events"),
@@ -146,9 +165,14 @@ async def test_an_unknown_body_type_is_415_and_names_what_is_read(client: Client
     assert "application/json or application/x-ndjson" in problem["detail"]
 
 
-async def test_a_token_that_is_none_is_refused(client: Client) -> None:
-    problem = await client.post("/v1/recommendations", {"user_id": "u1"}, 422, headers={"Endcap-After": "tomorrow"})
-    assert problem["errors"] == [{"path": "Endcap-After", "message": "'tomorrow' is no token"}]
+@pytest.mark.parametrize("who", [{"user_id": "u1"}, {}, {"session": {"item_ids": ["i00001"]}}])
+async def test_a_token_that_is_none_is_refused_whoever_asks(client: Client, who: dict[str, Any]) -> None:
+    """An anonymous shopper has no features to wait for, and a token that is one changes nothing of their answer."""
+    for path, body in (("recommendations", who), ("rank", {**who, "item_ids": ["i00001"]})):
+        problem = await client.post(f"/v1/{path}", body, 422, headers={"Endcap-After": "tomorrow"})
+        assert problem["errors"] == [{"path": "Endcap-After", "message": "'tomorrow' is no token"}]
+        answer = await client.post(f"/v1/{path}", body, headers={"Endcap-After": "1-0"})
+        assert "context" not in answer["degraded"]
 
 
 async def test_events_that_are_not_in_the_features_in_time_are_said_to_be_missing(client: Client) -> None:

@@ -140,6 +140,33 @@ async def test_sampling_outlives_whatever_feast_raises(caplog: pytest.LogCapture
     assert "stay as they were: ValueError: half a registry" in caplog.text
 
 
+async def test_sampling_outlives_whatever_a_look_at_the_store_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """It says so meanwhile, in the report too, and goes on when it can."""
+
+    class Broken:
+        project, specs, newest, looks = "p", (), dict[str, float | None](), 0
+        pipeline: Any = None
+
+        async def look(self) -> dict[str, Any]:
+            self.looks += 1
+            if self.looks < 4:
+                raise OverflowError("a time that no clock shows")
+            if self.looks == 4:
+                assert freshness.report().sample_error == "OverflowError: a time that no clock shows"
+            return {}
+
+    broken: Any = Broken()
+    freshness = Freshness(broken, Tallies(SLOS), None, interval_s=0.001)  # type: ignore[arg-type]
+    freshness.start()
+    assert freshness.task is not None
+    async with asyncio.timeout(5):
+        while broken.looks < 6:
+            await asyncio.sleep(0.005)
+    assert not freshness.task.done() and freshness.sample_error is None
+    freshness.task.cancel()
+    assert caplog.text.count("the store could not be sampled") == 1
+
+
 @pytest.mark.parametrize("said", [b"hello\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"])
 def test_what_is_no_service_is_one_line_and_a_watch_goes_on(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else on the port, or an answer cut short by a restart; then nobody at all."""

@@ -93,6 +93,45 @@ async def test_a_new_item_is_answered_without_a_retrain_and_its_source_says_so(
     await until(gone)
 
 
+async def there(client: Client, *items: str) -> list[bool]:
+    """Which of the items a worker has in its catalogue."""
+    missing = (await client.post("/v1/rank", {"item_ids": [*items, "i00001"]}))["missing_item_ids"]
+    return [one not in missing for one in items]
+
+
+async def test_an_item_that_was_removed_is_brought_back_by_saying_so(
+    client: Client, other: Client, deployment: Path
+) -> None:
+    """One of the model's and a new one, by a worker that saw them go and by one that started afterwards."""
+    new, learned = f"new-{time.time_ns()}", "i00023"
+    await change(client, {"item_id": new, "title": "A new one", "category": "fresh"})
+
+    async def known() -> bool:
+        return all(await there(client, new))
+
+    await until(known)
+    for back in (client, "late"):
+        await change(client, {"item_id": new, "removed": True}, {"item_id": learned, "removed": True})
+
+        async def gone() -> bool:
+            return not any([*await there(client, new, learned), *await there(other, new, learned)])
+
+        await until(gone)
+        rows = [{"item_id": one, "removed": False} for one in (new, learned)]
+        if isinstance(back, str):
+            async with running(deployment) as late:
+                assert await there(late, new, learned) == [False, False]
+                assert await change(late, *rows) == {"accepted": 2, "rejected": [], "rejected_count": 0}
+        else:
+            assert (await change(back, *rows))["accepted"] == 2
+
+        async def again() -> bool:
+            return all([*await there(client, new, learned), *await there(other, new, learned)])
+
+        await until(again)
+    assert (await change(client, {"item_id": f"never-{new}", "removed": False}))["rejected_count"] == 1
+
+
 async def test_bad_rows_are_told_one_by_one(client: Client) -> None:
     taken = await change(
         client,

@@ -46,7 +46,8 @@ async function poll() {
 }
 
 const WITHOUT_REDIS = "What still works: recommendations go on with defaults in place of the shopper's features, and say so in \
-“degraded”. Shoppers cannot be looked up, and ages in the store are not sampled.";
+“degraded”. What does not: events and item changes are refused (status 503) and must be sent again; shoppers cannot be \
+looked up; ages in the store are not sampled.";
 const NOT_READY = "What still works: this page. Recommendations may be refused (status 503) until it is.";
 
 function status(alive, notReady, sampleError) {
@@ -59,8 +60,10 @@ function status(alive, notReady, sampleError) {
   const why = notReady?.message ?? sampleError ?? "";
   if (!alive) {
     banner("The service does not answer.", `The figures are those of ${byId("updated").textContent}. This page keeps asking.`);
-  } else if (sampleError || /redis/i.test(why)) {
+  } else if (/redis/i.test(`${why} ${sampleError}`)) {
     banner("Redis does not answer.", `${WITHOUT_REDIS} (${why})`);
+  } else if (sampleError && !notReady) {
+    banner("Ages in the store are not sampled.", `Recommendations go on as ever. (${why})`);
   } else if (notReady?.status === 0) {
     banner("The service is alive, but does not say whether it is ready.", "Recommendations may still be answered.");
   } else if (notReady) {
