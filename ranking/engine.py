@@ -25,7 +25,7 @@ from ranking.merge import Merged, Merger, Part
 from ranking.sources.base import Batch, Source
 from ranking.users import Users
 
-USER_SOURCES = frozenset({"personal", "session"})
+USER_SOURCES = frozenset({"personal", "session", "new"})
 """The sources that search with the user's vector: where none is asked and nothing is ranked, the user tower rests."""
 
 

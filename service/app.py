@@ -28,6 +28,7 @@ from ranking.device import choose
 from ranking.engine import BatchPath
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
+from ranking.sources.new import New
 from ranking.sources.personal import Personal
 from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
@@ -45,7 +46,7 @@ from service.metrics import Metrics
 from service.placements import Placements
 from service.recommend import Recommender
 
-SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular())
+SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
