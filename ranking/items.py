@@ -18,6 +18,11 @@ from ranking.schema import ItemSchema
 
 COLUMNS = {"item_id": "string", "title": "string", "category": "string", "price": "double", "in_stock": "bool",
            "popularity": "double"}  # fmt: skip
+STATS_AT = "stats_at"
+"""The column, which need not be there, that says of when an item's statistics are."""
+
+NEVER = float("inf")
+"""Of when the statistics of an item are that has none: they are not old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,9 @@ class ItemTable:
     dense: npt.NDArray[np.float32]  # [N, F], encoded
     categorical: npt.NDArray[np.int64]  # [N, G], encoded
     embeddings: npt.NDArray[np.float32]  # [N, E]
+    stats_at: npt.NDArray[
+        np.float64
+    ]  # [N], event time of what is counted of an item, seconds since the epoch, or NEVER
     learned: int
 
     def __len__(self) -> int:
@@ -47,6 +55,10 @@ class ItemTable:
         """The rows of the ids that are known, in order; unknown ones are left out."""
         found = (self.row_of.get(one, -1) for one in ids)
         return np.array([row for row in found if row >= 0], np.int64)
+
+    def oldest_stats(self, rows: npt.NDArray[np.int64]) -> float:
+        """Of when the oldest statistics of these items are: seconds since the epoch, NEVER where none has any."""
+        return float(self.stats_at[rows].min(initial=NEVER))
 
 
 def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -62,8 +74,11 @@ def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.fl
     return encoder.dense(raw), encoder.categorical(words) if words else np.zeros((table.num_rows, 0), np.int64)
 
 
-def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: ItemSchema) -> ItemTable:
-    """Builds the item table from its Parquet columns (`COLUMNS` and those of the schema) and embeddings [N, E]."""
+def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: ItemSchema, at: float) -> ItemTable:
+    """Builds the item table from its Parquet columns (`COLUMNS` and those of the schema) and embeddings [N, E].
+
+    Where nothing says of when the statistics are, they are of `at`, in seconds since the epoch.
+    """
     ids: list[str] = table["item_id"].to_pylist()
     category = table["category"].combine_chunks().dictionary_encode()
     dense, categorical = encode_items(table, schema)
@@ -79,12 +94,22 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
         dense=dense,
         categorical=categorical,
         embeddings=embeddings,
+        stats_at=stats_times(table, at),
         learned=len(ids),
     )
 
 
-def read_item_table(directory: Path, schema: ItemSchema, dimension: int) -> ItemTable:
-    """Reads and checks `items.parquet` and `embeddings.npy` of a bundle. Raises BundleError."""
+def stats_times(table: pa.Table, at: float) -> npt.NDArray[np.float64]:
+    """When each item's statistics are of, in seconds since the epoch."""
+    if STATS_AT not in table.column_names:
+        return np.full(table.num_rows, at)
+    micros = table[STATS_AT].cast(pa.timestamp("us", "UTC")).cast("int64").cast("double")
+    seconds: npt.NDArray[np.float64] = np.nan_to_num(micros.to_numpy(zero_copy_only=False) / 1e6, nan=NEVER)
+    return seconds
+
+
+def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: float) -> ItemTable:
+    """Reads and checks `items.parquet` and `embeddings.npy` of a bundle made at `at`. Raises BundleError."""
     table = pq.read_table(directory / "items.parquet")
     wanted: dict[str, Any] = COLUMNS | dict.fromkeys(schema.columns())
     for name, kind in wanted.items():
@@ -106,4 +131,4 @@ def read_item_table(directory: Path, schema: ItemSchema, dimension: int) -> Item
         raise BundleError(directory, f"{found}, expected {wanted_shape}", file="embeddings.npy")
     if not np.isfinite(embeddings).all():
         raise BundleError(directory, "has NaN or infinite values", file="embeddings.npy")
-    return item_table(table, embeddings, schema)
+    return item_table(table, embeddings, schema, at)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ranking.bundle import Bundle
 from ranking.encoding import Encoder, number
+from ranking.items import NEVER
 
 Fact = str | float | bool | None
 Change = tuple[str, Mapping[str, Fact]]
@@ -101,6 +102,7 @@ class LiveItems:
             dense=longer(items.dense, count, blank),
             categorical=longer(items.categorical, count, 0),
             embeddings=longer(items.embeddings, count, 0),
+            stats_at=longer(items.stats_at, count, NEVER),
         )
         bundle.items.popular[first:] = range(first, first + count)
         bundle.neighbors = longer(bundle.neighbors, count, -1)

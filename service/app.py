@@ -93,9 +93,10 @@ class App:
         config = self.config
         self.versions = await asyncio.to_thread(self._load_bundles)
         repo = self.directory / config.features.repo
-        plan, everything, self.notices = await asyncio.to_thread(fit, repo, self.versions)
+        found = await asyncio.to_thread(fit, repo, self.versions)
+        plan, self.notices = found.plan, found.notices
         self.reader = OnlineReader(self._pipeline(), plan)
-        self.api.insight.reader = OnlineReader(self._pipeline(), everything)
+        self.api.insight.reader = OnlineReader(self._pipeline(), found.everything)
         applied = self._open_intake(plan.project)
         device = choose(config.engine.device)
         paths = {bundle.key: BatchPath(bundle, SOURCES, device) for bundle in self.versions.all()}
@@ -120,6 +121,7 @@ class App:
             applied,
             timeout_s=config.service.timeout_ms / 1e3,
             feature_timeout_s=config.features.timeout_ms / 1e3,
+            item_view=found.item_view,
             record=await self._open_records(plan.project),
         )
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.

@@ -18,12 +18,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol
 
 from msgspec import UNSET
 
 from features.errors import FeatureStoreError
-from features.user import UserFeatures
+from features.user import UserFeatures, ViewState
 from ranking.batch import Allowed, Answer, Engine, Query
 from ranking.items import ItemTable
 from ranking.schema import UserSchema
@@ -83,7 +84,10 @@ class Context:
 
 
 class Recommender:
-    """Answers requests. `timeout_s` bounds a whole request, `feature_timeout_s` the wait for the feature store."""
+    """Answers requests. `timeout_s` bounds a whole request, `feature_timeout_s` the wait for the feature store.
+
+    `item_view` is the feature view that the items' statistics are of: they are in the item table already.
+    """
 
     def __init__(
         self,
@@ -95,11 +99,13 @@ class Recommender:
         *,
         timeout_s: float,
         feature_timeout_s: float,
+        item_view: str | None = None,
         record: Callable[[Answered], None] = lambda answered: None,
     ) -> None:
         self.features, self.engine, self.models, self.placements = features, engine, models, placements
         self.applied = applied
         self.timeout_s, self.feature_timeout_s, self.record = timeout_s, feature_timeout_s, record
+        self.item_view = item_view
 
     async def recommend(self, request: RecommendRequest, trace: Trace, after: str | None = None) -> Recommendation:
         """`after` is the token of events that the features must hold.
@@ -234,11 +240,14 @@ class Recommender:
             )
             for place in places
         ]
-        took_ms = round(trace.elapsed() * 1e3, 3)
+        at, took_ms = time.time(), round(trace.elapsed() * 1e3, 3)
+        views = context.user.views
+        if self.item_view is not None:
+            views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[places]), len(shown), at)}
         self.record(
             Answered(
-                its_id, time.time(), "recommend" if missing is None else "rank", request, model.name, model.version,
-                query.features, context.user.views, shown, query.sources, context.degraded, dict(trace.stages),
+                its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version,
+                query.features, views, shown, query.sources, context.degraded, dict(trace.stages),
                 took_ms, trace.batch_size,
             )
         )  # fmt: skip
@@ -249,7 +258,7 @@ class Recommender:
             degraded=context.degraded,
             features={
                 name: ViewFreshness(view.status, None if view.age_s is None else round(view.age_s, 3))
-                for name, view in context.user.views.items()
+                for name, view in views.items()
             },
             took_ms=took_ms,
             missing_item_ids=UNSET if missing is None else missing,
@@ -276,6 +285,13 @@ def allowed(asked: Filter | None, always: PlacementFilters) -> Allowed:
     price_max = min((x for x in (price.max, always.price_max) if x is not None), default=None)
     both = [set(one) for one in (asked.category, always.categories) if one is not None]
     return Allowed(frozenset(set.intersection(*both)) if both else None, price_min, price_max)
+
+
+def item_state(since: float, shown: int, at: float) -> ViewState:
+    """The view of the items shown, whose oldest statistics are of `since`, at `at` (seconds since the epoch)."""
+    if since == inf:
+        return ViewState("missing" if shown else "not_read", None)
+    return ViewState("present", max(0.0, at - since))
 
 
 def explanation(items: ItemTable, row: int, retrieval_score: float) -> ItemExplanation:
