@@ -15,11 +15,13 @@ import torch
 
 from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
 from ranking.bundle import Bundle
+from ranking.counts import LiveCounts
 from ranking.covisit import Covisits
 from ranking.device import place_index
 from ranking.encoding import Encoder
 from ranking.filters.eligible import Eligible
 from ranking.forward import Forward, forward
+from ranking.items import STATS_AT
 from ranking.live import Change, LiveItems
 from ranking.merge import Merged, Merger, Part
 from ranking.sources.base import Batch, Source
@@ -55,22 +57,32 @@ class BatchPath:
         self.schema = user
         self.encoder = Encoder(user.dense, user.categorical)
         self.index = place_index(bundle, device)
-        self.live = LiveItems(bundle)
+        self.live, self.counts = LiveItems(bundle), LiveCounts(bundle)
         self.lay_out()
 
-    def lay_out(self) -> None:
-        """Takes the item table as it is now."""
+    def lay_out(self, rows: Rows | None = None) -> None:
+        """Takes the item table as it is now; where `rows` are given, no other row is other than before."""
         bundle = self.bundle
         self.eligible = Eligible(bundle.items)
-        self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
-        self.merger = Merger(len(bundle.items))
-        self.models.lay_out(bundle.items)
+        if rows is None or len(bundle.items) > len(self.merger.marks):
+            self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
+            self.merger: Merger = Merger(len(bundle.items))
+        self.models.lay_out(bundle.items, rows)
 
     def change(self, changes: Sequence[Change]) -> None:
-        """Applies item changes. Call between batches, on the thread that answers."""
-        if rows := self.live.apply(changes):
-            self.index.add(self.bundle.items.embeddings, len(rows))
-        self.lay_out()
+        """Applies item changes: what a shop says of items and, with STATS_AT, what has been counted of them.
+
+        Call between batches, on the thread that answers.
+        """
+        self.counts.apply({name: facts for name, facts in changes if STATS_AT in facts})
+        if new := self.live.apply([(name, facts) for name, facts in changes if STATS_AT not in facts]):
+            self.index.add(self.bundle.items.embeddings, len(new))
+        # A removed item has no row by its name, and needs none: the change that brings it back lays it out.
+        rows = np.unique(
+            np.concatenate([self.bundle.items.rows([name for name, _ in changes]), np.array(new, np.int64)])
+        )
+        if len(rows):
+            self.lay_out(rows)
 
     def recommend(self, queries: Sequence[Query], clock: StageClock) -> list[Ranked]:
         """The best items for each query, in the order of the queries."""

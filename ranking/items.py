@@ -24,6 +24,9 @@ STATS_AT = "stats_at"
 NEVER = float("inf")
 """Of when the statistics of an item are that has none: they are not old."""
 
+POPULARITY_OF = ("events_30d", "purchases_30d")
+"""Popularity is the sum of these columns: events in 30 days, purchases counting twice."""
+
 
 @dataclass(frozen=True, slots=True)
 class ItemTable:
@@ -39,6 +42,8 @@ class ItemTable:
     category: npt.NDArray[np.int32]  # [N], an index into `categories`
     price: npt.NDArray[np.float32]  # [N], NaN where unknown
     in_stock: npt.NDArray[np.bool_]  # [N]
+    popularity: npt.NDArray[np.float64]  # [N]
+    counted: bool  # whether popularity is that of POPULARITY_OF, and not something of the bundle's own
     popular: npt.NDArray[np.int64]  # [N], rows, most popular first
     dense: npt.NDArray[np.float32]  # [N, F], encoded
     categorical: npt.NDArray[np.int64]  # [N, G], encoded
@@ -82,6 +87,7 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
     ids: list[str] = table["item_id"].to_pylist()
     category = table["category"].combine_chunks().dictionary_encode()
     dense, categorical = encode_items(table, schema)
+    popularity = table["popularity"].to_numpy(zero_copy_only=False).astype(np.float64)
     return ItemTable(
         ids=ids,
         row_of={one: row for row, one in enumerate(ids)},
@@ -90,13 +96,23 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
         category=category.indices.to_numpy(zero_copy_only=False).astype(np.int32),
         price=table["price"].to_numpy(zero_copy_only=False).astype(np.float32),
         in_stock=table["in_stock"].to_numpy(zero_copy_only=False).astype(bool),
-        popular=np.argsort(-table["popularity"].to_numpy(zero_copy_only=False), kind="stable").astype(np.int64),
+        popularity=popularity,
+        counted=not popularity.any() or np.array_equal(popularity, popularity_of(table)),
+        popular=np.argsort(-popularity, kind="stable").astype(np.int64),
         dense=dense,
         categorical=categorical,
         embeddings=embeddings,
         stats_at=stats_times(table, at),
         learned=len(ids),
     )
+
+
+def popularity_of(table: pa.Table) -> npt.NDArray[np.float64]:
+    """Popularity by the columns POPULARITY_OF; empty where they are not there."""
+    if not set(POPULARITY_OF) <= set(table.column_names):
+        return np.zeros(0)
+    parts = [table[name].cast("double").to_numpy(zero_copy_only=False) for name in POPULARITY_OF]
+    return np.asarray(np.nan_to_num(np.sum(parts, axis=0)), np.float64)
 
 
 def stats_times(table: pa.Table, at: float) -> npt.NDArray[np.float64]:

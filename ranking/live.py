@@ -98,6 +98,7 @@ class LiveItems:
             category=longer(items.category, count, self.category("")),
             price=longer(items.price, count, np.nan),
             in_stock=longer(items.in_stock, count, True),
+            popularity=longer(items.popularity, count, 0),
             popular=longer(items.popular, count, 0),
             dense=longer(items.dense, count, blank),
             categorical=longer(items.categorical, count, 0),

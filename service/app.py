@@ -21,11 +21,14 @@ from features.freshness import Sampler, ViewSpec, view_specs
 from features.intake import Intake, durability
 from features.online import OnlineReader
 from features.pipeline import Pipeline
+from features.popularity import Counted, Popularity
 from features.store import connection, open_store
 from ranking.batch import Query
 from ranking.batcher import LocalEngine
 from ranking.device import choose
 from ranking.engine import BatchPath
+from ranking.items import STATS_AT
+from ranking.live import Change
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
 from ranking.sources.new import New
@@ -105,10 +108,11 @@ class App:
             paths, max_batch=config.engine.max_batch or default_batch, max_queue=config.engine.max_queue
         )
         catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
+        popularity = self._open_popularity(plan.project, self.engine, self.versions)
         self.metrics.waiting = lambda: len(self.engine.waiting) if self.engine else 0
         self.engine.start()
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
-            await asyncio.wait_for(catalogue.loaded.wait(), STORE_S)
+            await asyncio.wait_for(asyncio.gather(catalogue.loaded.wait(), popularity.loaded.wait()), STORE_S)
         await self._warm_up(self.engine)
         await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
@@ -200,6 +204,17 @@ class App:
         self.closing.append(follower.stop)
         return follower
 
+    def _open_popularity(self, project: str, engine: LocalEngine, versions: Versions) -> Popularity:
+        """Has what live events say of items applied between two batches."""
+
+        def known() -> list[str]:
+            return list(dict.fromkeys(one for bundle in versions.all() for one in list(bundle.items.ids)))
+
+        follower = Popularity(self._pipeline(), project, known)
+        follower.start(lambda found: engine.change([as_change(one) for one in found]))
+        self.closing.append(follower.stop)
+        return follower
+
     def _load_bundles(self) -> Versions:
         models = self.directory / self.config.models.directory
         return load_versions(models, (one.model for one in self.config.placements.values()), self.config.models.keep)
@@ -241,6 +256,11 @@ class App:
             await self.engine.stop()
         for close in reversed(self.closing):
             await close()
+
+
+def as_change(one: Counted) -> Change:
+    """What is counted of an item, as the engine takes it."""
+    return one.item_id, {**one.counts, STATS_AT: one.at}
 
 
 async def serve(
