@@ -42,12 +42,14 @@ from service.config import Config, check_sources
 from service.errors import ServiceError
 from service.events import EventDoor
 from service.fit import fit
-from service.freshness import Freshness, Tallies, restore
+from service.freshness import Freshness
 from service.http.server import Api
 from service.items import ItemDoor
 from service.metrics import Metrics
 from service.placements import Placements
 from service.recommend import Recommender
+from service.served_log import ServedLog, restore
+from service.tallies import Tallies
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
@@ -152,12 +154,13 @@ class App:
         tallies = Tallies({one.view: one.slo_s for one in specs})
         if notice := await asyncio.to_thread(restore, tallies, self.directory / LOG, time.time()):
             self.notices.append(notice)
-        freshness = Freshness(Sampler(self._pipeline(), project, specs), tallies, self._view_specs)
+        log = self.log if self.config.log.enabled else None
+        older = None if log is None else ServedLog(log.directory, log.keep_days, log.flush)
+        freshness = Freshness(Sampler(self._pipeline(), project, specs), tallies, self._view_specs, log=older)
         self.metrics.project, self.metrics.feature_ages = project, freshness.ages
         self.api.insight.freshness = freshness
         freshness.start()
         self.closing.append(freshness.stop)
-        log = self.log if self.config.log.enabled else None
         if log is not None:
             self.metrics.log = log
             log.start()
