@@ -188,13 +188,19 @@ class BatchPath:
         return out
 
     def select(self, batch: Batch, candidates: Candidates, scores: Scores) -> Iterator[Ranked]:
-        """The best `keep` of each query, ties by the order in which they were proposed."""
+        """The best `keep` of each query and its new items, ties by the order in which they were proposed."""
         for query, rows, source, found, score in zip(
             batch.queries, candidates.rows, candidates.source, candidates.found, scores, strict=True
         ):
-            best = np.argsort(-score, kind="stable")[: max(query.keep, query.count)]
-            best = best[rows[best] >= 0]
+            order = np.argsort(-score, kind="stable")
+            keep = max(query.keep, query.count)
+            best = order[:keep][rows[order[:keep]] >= 0]
             shown = score if query.ranked else found
+            if query.new and len(order) > keep and len(best):
+                behind = order[keep:][rows[order[keep:]] >= self.bundle.items.learned]
+                # What the ranker left unscored is behind what it scored.
+                shown = np.where(np.isneginf(shown), shown[best[-1]], shown)
+                best = np.concatenate([best, behind[: query.new]])
             yield Ranked(rows=rows[best], scores=shown[best], retrieval=found[best], source=source[best])
 
 

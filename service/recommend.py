@@ -18,21 +18,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Protocol
 
 from msgspec import UNSET
 
 from features.errors import FeatureStoreError
-from features.user import UserFeatures, ViewState
+from features.user import UserFeatures
 from ranking.batch import Allowed, Answer, Engine, Query
 from ranking.items import ItemTable
 from ranking.schema import UserSchema
-from service.answered import Answered
+from service.answered import Answered, item_state
 from service.context import override
 from service.errors import DeadlineExceeded, FieldError, InvalidRequest
 from service.placements import Placement, PlacementFilters, Placements
-from service.rules import cap_categories
+from service.rules import choose
 from service.trace import Trace
 from service.wire import (
     Filter,
@@ -122,8 +121,8 @@ class Recommender:
             query = self.query(request, placement, model, context, values)
             answer = await self.submit(model, query, trace)
         with trace("rules"):
-            ranked = answer.ranked
-            shown = cap_categories(model.items.category[ranked.rows], placement.rules.category_cap, request.count)
+            rows, items = answer.ranked.rows, model.items
+            shown = choose(items.category[rows], rows >= items.learned, placement.rules, request.count)
             if len(shown) < request.count:
                 context.degraded.append("count")
         return self.answer(request, model, context, query, answer, shown.tolist(), trace)
@@ -202,6 +201,7 @@ class Recommender:
             sources=sources,
             count=request.count,
             keep=keep,
+            new=request.count // (placement.rules.new_every or request.count + 1),
             session=context.session,
             item_id=request.item_id,
             allowed=allowed(request.filter, placement.filters),
@@ -285,13 +285,6 @@ def allowed(asked: Filter | None, always: PlacementFilters) -> Allowed:
     price_max = min((x for x in (price.max, always.price_max) if x is not None), default=None)
     both = [set(one) for one in (asked.category, always.categories) if one is not None]
     return Allowed(frozenset(set.intersection(*both)) if both else None, price_min, price_max)
-
-
-def item_state(since: float, shown: int, at: float) -> ViewState:
-    """The view of the items shown, whose oldest statistics are of `since`, at `at` (seconds since the epoch)."""
-    if since == inf:
-        return ViewState("missing" if shown else "not_read", None)
-    return ViewState("present", max(0.0, at - since))
 
 
 def explanation(items: ItemTable, row: int, retrieval_score: float) -> ItemExplanation:

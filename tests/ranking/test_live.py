@@ -124,6 +124,19 @@ def test_new_items_are_proposed_nearest_to_the_shopper_first_and_as_filters_allo
     assert proposed() == order[2:]
 
 
+def test_new_items_that_are_asked_for_come_back_behind_the_best(path: BatchPath) -> None:
+    """As many as there are, at most so many, with scores that keep the order; what was best stays as it was."""
+    path.change([(f"new{n}", {"title": f"No. {n}", "category": CATEGORIES[n]}) for n in range(3)])
+    sources = {**HOME, "new": 5}
+    best = ids(path, ask(path, sources=sources, count=2))
+    every = ids(path, ask(path, sources=sources, count=2, keep=400))
+    assert not any(one.startswith("new") for one in best)
+    for wanted in (1, 3, 9):
+        found = ask(path, sources=sources, count=2, new=wanted)
+        assert ids(path, found) == [*best, *[one for one in every if one.startswith("new")][:wanted]]
+        assert (np.diff(found.scores) <= 0).all() and np.isfinite(found.scores).all()
+
+
 def test_without_new_items_the_source_new_proposes_nothing(path: BatchPath) -> None:
     sources = {"new": 5, "popular": 20}
     assert not (ask(path, sources=sources, ranked=False, keep=100).source == 0).any()
