@@ -61,10 +61,11 @@ def newest_command(keys: Keys, events: Sequence[Event]) -> bytes:
 
 def count_command(keys: Keys, item_key: Callable[[str], bytes], items: Sequence[tuple[str, Sequence[Event]]]) -> bytes:
     """Adds the events of at most ITEMS items to what is counted of them. Adding an event twice adds it once."""
-    where = [key for item, _ in items for key in (keys.item(item), keys.bought(item), item_key(item))]
+    theirs = [key for item, _ in items for key in (keys.item(item), keys.bought(item), item_key(item))]
+    where = [keys.counted, *theirs]
     counted: list[bytes] = []
-    for _, theirs in items:
-        counted.append(b"%d" % len(theirs))
-        for one in theirs:
+    for item, its_events in items:
+        counted += (item.encode(), b"%d" % len(its_events))
+        for one in its_events:
             counted += [b"%d" % one.at, one.event_id.encode(), b"1" if one.kind == "purchase" else b"0"]
     return encode(b"EVAL", POPULARITY, b"%d" % len(where), *where, *POPULARITY_HEAD, *counted)

@@ -16,7 +16,7 @@ class Keys:
         self.items = f"{self.prefix}items".encode()  # stream of item changes
         self.catalogue = f"{self.prefix}catalogue".encode()  # hash: what item changes say together
         self.shop = f"{self.prefix}shop".encode()  # the id of the shop whose features these are
-
+        self.counted = f"{self.prefix}counted".encode()  # sorted set: items counted of late, by when, in microseconds
         self.newest = f"{self.prefix}newest".encode()  # sorted set: each view's newest event time in microseconds
 
     def seen(self, period: int) -> bytes:

@@ -80,10 +80,31 @@ return out
 """
 """Removes names that nobody answers to. One with entries stays until those are claimed: they would be lost with it."""
 
-POPULARITY = b"""
--- KEYS: for each item its events, its purchases, its entity hash.
+TURN = b"""
+-- A time of the server, in microseconds, that is later than any in the sorted set KEYS[1], whatever its clock does.
+-- What has been there for ten minutes goes: who has not looked for so long reads everything anew.
+local now = redis.call('TIME')
+local turn = now[1] * 1000000 + now[2]
+local last = tonumber(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or 0)
+if last >= turn then turn = last + 1 end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', turn - 600000000))
+"""
+
+ALL_COUNTED = (
+    TURN
+    + b"""
+redis.call('ZADD', KEYS[1], string.format('%.0f', turn), '')
+return 1
+"""
+)
+"""Tells those who follow items' counts (KEYS: items counted of late) that all may be others."""
+
+POPULARITY = (
+    TURN
+    + b"""
+-- KEYS: items counted of late, then for each item its events, its purchases, its entity hash.
 -- ARGV: field of the view's timestamp, (field, which of the two sets, window in microseconds) x 5, then for each item
---       n, n x (time in microseconds, member, '1' for a purchase).
+--       its id, n, n x (time in microseconds, member, '1' for a purchase).
 local DAY30 = 2592000000000
 local function varint(n)
   local out = {}
@@ -114,7 +135,9 @@ local function micros_of(stamp) -- what is no timestamp is older than any
   return seconds * 1000000 + math.floor(nanos / 1000)
 end
 local at = 17
-for k = 1, #KEYS, 3 do
+for k = 2, #KEYS, 3 do
+  local id = ARGV[at]
+  at = at + 1
   for i = 1, tonumber(ARGV[at]) do
     local time, member = ARGV[at + 1], ARGV[at + 2]
     redis.call('ZADD', KEYS[k], time, member)
@@ -143,8 +166,12 @@ for k = 1, #KEYS, 3 do
       row[#row + 1] = ' ' .. varint(wider)
     end
     redis.call('HSET', KEYS[k + 2], unpack(row))
+    redis.call('ZADD', KEYS[1], string.format('%.0f', turn), id)
+    turn = turn + 1
   end
 end
 return 1
 """
-"""An item's events and purchases in windows that end at its newest event. Adding a member twice adds it once."""
+)
+"""An item's events and purchases in windows that end at its newest event. Adding a member twice adds it once.
+What is counted anew is told to those who follow it."""

@@ -20,7 +20,7 @@ from features.layout import encode_timestamp, key_maker, timestamp_field
 from features.liveviews import ACTIVITY, POPULARITY_HEAD, RECENT, encoded, features
 from features.pipeline import Pipeline, encode
 from features.progress import Progress, Report, silent
-from features.scripts import POPULARITY
+from features.scripts import ALL_COUNTED, POPULARITY
 from features.userstate import History, columns, state_of
 
 STEP = 100
@@ -69,6 +69,7 @@ class Seed:
             chunk = items[start : start + STEP]
             await asyncio.gather(*(self.item(item, places) for item, places in chunk))
             progress(done := done + len(chunk), total)
+        await self.pipeline.execute(encode(b"EVAL", ALL_COUNTED, b"1", self.keys.counted))
         return Report(wrote={"user histories": len(users), "item counts": len(items), "live events kept": live})
 
     def groups(self, keys: Any, ids: Sequence[str]) -> list[tuple[str, Any]]:
@@ -118,4 +119,5 @@ class Seed:
             rows += [b"%d" % at, BATCH_MEMBER % place, b"1" if purchase else b"0"]
         keys = (self.keys.item(item_id), self.keys.bought(item_id), self.item_key(item_id))
         if await self.pipeline.execute(encode(b"EVAL", REPLACE, b"2", *keys[:2], b"%d" % self.batch.newest, *rows)):
-            await self.pipeline.execute(encode(b"EVAL", POPULARITY, b"3", *keys, *POPULARITY_HEAD, b"0"))
+            counted = (*POPULARITY_HEAD, item_id.encode(), b"0")
+            await self.pipeline.execute(encode(b"EVAL", POPULARITY, b"4", self.keys.counted, *keys, *counted))

@@ -38,15 +38,16 @@ class Query:
     `features` maps Feast references to raw values; what is absent or None takes its default. `sources` maps each
     source to the most candidates that it may propose, in order of precedence; where they propose fewer than `count`
     together they are asked again without those limits. `keep` items come back in order of score (default: `count`);
-    more let rules pass some over. `session` are item ids that this visit has touched, newest last. `rank`, if given,
-    replaces retrieval: just these items. Where `ranked` is false the ranker is left out and the sources' own order
-    stands.
+    more let rules pass some over. The best `new` candidates that came after training come back in any case, after
+    those. `session` are item ids that this visit has touched, newest last. `rank`, if given, replaces retrieval: just
+    these items. Where `ranked` is false the ranker is left out and the sources' own order stands.
     """
 
     features: Mapping[str, Value]
     sources: Mapping[str, int]
     count: int
     keep: int = 0
+    new: int = 0
     session: Sequence[str] = ()
     item_id: str | None = None
     allowed: Allowed = field(default_factory=Allowed)

@@ -140,7 +140,7 @@ def load_bundle(path: Path) -> Bundle:
     manifest = read_manifest(path)
     check_files(path, manifest)
     try:
-        items = read_item_table(path, manifest.item, manifest.dimension)
+        items = read_item_table(path, manifest.item, manifest.dimension, manifest.created_at.timestamp())
         neighbors = np.load(path / "neighbors.npy", allow_pickle=False)
         neighbor_scores = np.load(path / "neighbor_scores.npy", allow_pickle=False)
         index = CpuIndex(read_index(path / "index.faiss"), items.embeddings, manifest.index.nprobe)

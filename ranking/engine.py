@@ -15,17 +15,19 @@ import torch
 
 from ranking.batch import SIGNALS, Query, Ranked, Rows, Scores
 from ranking.bundle import Bundle
+from ranking.counts import LiveCounts
 from ranking.covisit import Covisits
 from ranking.device import place_index
 from ranking.encoding import Encoder
 from ranking.filters.eligible import Eligible
 from ranking.forward import Forward, forward
+from ranking.items import STATS_AT
 from ranking.live import Change, LiveItems
 from ranking.merge import Merged, Merger, Part
 from ranking.sources.base import Batch, Source
 from ranking.users import Users
 
-USER_SOURCES = frozenset({"personal", "session"})
+USER_SOURCES = frozenset({"personal", "session", "new"})
 """The sources that search with the user's vector: where none is asked and nothing is ranked, the user tower rests."""
 
 
@@ -55,22 +57,32 @@ class BatchPath:
         self.schema = user
         self.encoder = Encoder(user.dense, user.categorical)
         self.index = place_index(bundle, device)
-        self.live = LiveItems(bundle)
+        self.live, self.counts = LiveItems(bundle), LiveCounts(bundle)
         self.lay_out()
 
-    def lay_out(self) -> None:
-        """Takes the item table as it is now."""
+    def lay_out(self, rows: Rows | None = None) -> None:
+        """Takes the item table as it is now; where `rows` are given, no other row is other than before."""
         bundle = self.bundle
         self.eligible = Eligible(bundle.items)
-        self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
-        self.merger = Merger(len(bundle.items))
-        self.models.lay_out(bundle.items)
+        if rows is None or len(bundle.items) > len(self.merger.marks):
+            self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
+            self.merger: Merger = Merger(len(bundle.items))
+        self.models.lay_out(bundle.items, rows)
 
     def change(self, changes: Sequence[Change]) -> None:
-        """Applies item changes. Call between batches, on the thread that answers."""
-        if rows := self.live.apply(changes):
-            self.index.add(self.bundle.items.embeddings, len(rows))
-        self.lay_out()
+        """Applies item changes: what a shop says of items and, with STATS_AT, what has been counted of them.
+
+        Call between batches, on the thread that answers.
+        """
+        self.counts.apply({name: facts for name, facts in changes if STATS_AT in facts})
+        if new := self.live.apply([(name, facts) for name, facts in changes if STATS_AT not in facts]):
+            self.index.add(self.bundle.items.embeddings, len(new))
+        # A removed item has no row by its name, and needs none: the change that brings it back lays it out.
+        rows = np.unique(
+            np.concatenate([self.bundle.items.rows([name for name, _ in changes]), np.array(new, np.int64)])
+        )
+        if len(rows):
+            self.lay_out(rows)
 
     def recommend(self, queries: Sequence[Query], clock: StageClock) -> list[Ranked]:
         """The best items for each query, in the order of the queries."""
@@ -176,13 +188,19 @@ class BatchPath:
         return out
 
     def select(self, batch: Batch, candidates: Candidates, scores: Scores) -> Iterator[Ranked]:
-        """The best `keep` of each query, ties by the order in which they were proposed."""
+        """The best `keep` of each query and its new items, ties by the order in which they were proposed."""
         for query, rows, source, found, score in zip(
             batch.queries, candidates.rows, candidates.source, candidates.found, scores, strict=True
         ):
-            best = np.argsort(-score, kind="stable")[: max(query.keep, query.count)]
-            best = best[rows[best] >= 0]
+            order = np.argsort(-score, kind="stable")
+            keep = max(query.keep, query.count)
+            best = order[:keep][rows[order[:keep]] >= 0]
             shown = score if query.ranked else found
+            if query.new and len(order) > keep and len(best):
+                behind = order[keep:][rows[order[keep:]] >= self.bundle.items.learned]
+                # What the ranker left unscored is behind what it scored.
+                shown = np.where(np.isneginf(shown), shown[best[-1]], shown)
+                best = np.concatenate([best, behind[: query.new]])
             yield Ranked(rows=rows[best], scores=shown[best], retrieval=found[best], source=source[best])
 
 

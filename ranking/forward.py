@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ranking.batch import SIGNALS, Rows, Scores
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 class Forward(Protocol):
     """What the batch path asks of the two models."""
 
-    def lay_out(self, items: ItemTable) -> None:
-        """Takes the item table as it is now."""
+    def lay_out(self, items: ItemTable, rows: Rows | None = None) -> None:
+        """Takes the item table as it is now; where `rows` are given, no other row is other than before."""
         ...
 
     def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:
@@ -99,8 +100,8 @@ class FusedForward:
         self.tower, self.ranker = tower, ranker
         self.lay_out(bundle.items)
 
-    def lay_out(self, items: ItemTable) -> None:
-        tables = (items.embeddings, items.dense)
+    def lay_out(self, items: ItemTable, rows: Rows | None = None) -> None:
+        tables = (items.embeddings, items.dense)  # views, as they are laid out so already
         self.embeddings, self.item_dense = (np.ascontiguousarray(one, np.float32) for one in tables)
         self.item_categorical = np.ascontiguousarray(items.categorical, np.int64)
 
@@ -134,9 +135,14 @@ class TorchForward:
         self.tower, self.ranker = traced(tower, users), traced(ranker, ranked)
         self.lay_out(bundle.items)
 
-    def lay_out(self, items: ItemTable) -> None:
-        tables = (np.ascontiguousarray(items.embeddings), items.dense, items.categorical)
-        self.tables = [torch.from_numpy(table).to(self.device) for table in tables]
+    def lay_out(self, items: ItemTable, rows: Rows | None = None) -> None:
+        tables: list[npt.NDArray[Any]] = [np.ascontiguousarray(items.embeddings), items.dense, items.categorical]
+        if rows is None or len(items) > len(self.tables[0]):
+            self.tables: list[torch.Tensor] = [torch.from_numpy(table).to(self.device) for table in tables]
+        elif self.device.type != "cpu":  # where they are the item table's own memory
+            at = torch.from_numpy(rows).to(self.device)
+            for there, table in zip(self.tables, tables, strict=True):
+                there[at] = torch.from_numpy(table[rows]).to(self.device)
 
     @torch.inference_mode()
     def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:

@@ -18,6 +18,14 @@ from ranking.schema import ItemSchema
 
 COLUMNS = {"item_id": "string", "title": "string", "category": "string", "price": "double", "in_stock": "bool",
            "popularity": "double"}  # fmt: skip
+STATS_AT = "stats_at"
+"""The column, which need not be there, that says of when an item's statistics are."""
+
+NEVER = float("inf")
+"""Of when the statistics of an item are that has none: they are not old."""
+
+POPULARITY_OF = ("events_30d", "purchases_30d")
+"""Popularity is the sum of these columns: events in 30 days, purchases counting twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +42,15 @@ class ItemTable:
     category: npt.NDArray[np.int32]  # [N], an index into `categories`
     price: npt.NDArray[np.float32]  # [N], NaN where unknown
     in_stock: npt.NDArray[np.bool_]  # [N]
+    popularity: npt.NDArray[np.float64]  # [N]
+    counted: bool  # whether popularity is that of POPULARITY_OF, and not something of the bundle's own
     popular: npt.NDArray[np.int64]  # [N], rows, most popular first
     dense: npt.NDArray[np.float32]  # [N, F], encoded
     categorical: npt.NDArray[np.int64]  # [N, G], encoded
     embeddings: npt.NDArray[np.float32]  # [N, E]
+    stats_at: npt.NDArray[
+        np.float64
+    ]  # [N], event time of what is counted of an item, seconds since the epoch, or NEVER
     learned: int
 
     def __len__(self) -> int:
@@ -47,6 +60,10 @@ class ItemTable:
         """The rows of the ids that are known, in order; unknown ones are left out."""
         found = (self.row_of.get(one, -1) for one in ids)
         return np.array([row for row in found if row >= 0], np.int64)
+
+    def oldest_stats(self, rows: npt.NDArray[np.int64]) -> float:
+        """Of when the oldest statistics of these items are: seconds since the epoch, NEVER where none has any."""
+        return float(self.stats_at[rows].min(initial=NEVER))
 
 
 def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -62,11 +79,15 @@ def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.fl
     return encoder.dense(raw), encoder.categorical(words) if words else np.zeros((table.num_rows, 0), np.int64)
 
 
-def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: ItemSchema) -> ItemTable:
-    """Builds the item table from its Parquet columns (`COLUMNS` and those of the schema) and embeddings [N, E]."""
+def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: ItemSchema, at: float) -> ItemTable:
+    """Builds the item table from its Parquet columns (`COLUMNS` and those of the schema) and embeddings [N, E].
+
+    Where nothing says of when the statistics are, they are of `at`, in seconds since the epoch.
+    """
     ids: list[str] = table["item_id"].to_pylist()
     category = table["category"].combine_chunks().dictionary_encode()
     dense, categorical = encode_items(table, schema)
+    popularity = table["popularity"].to_numpy(zero_copy_only=False).astype(np.float64)
     return ItemTable(
         ids=ids,
         row_of={one: row for row, one in enumerate(ids)},
@@ -75,16 +96,36 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
         category=category.indices.to_numpy(zero_copy_only=False).astype(np.int32),
         price=table["price"].to_numpy(zero_copy_only=False).astype(np.float32),
         in_stock=table["in_stock"].to_numpy(zero_copy_only=False).astype(bool),
-        popular=np.argsort(-table["popularity"].to_numpy(zero_copy_only=False), kind="stable").astype(np.int64),
+        popularity=popularity,
+        counted=not popularity.any() or np.array_equal(popularity, popularity_of(table)),
+        popular=np.argsort(-popularity, kind="stable").astype(np.int64),
         dense=dense,
         categorical=categorical,
         embeddings=embeddings,
+        stats_at=stats_times(table, at),
         learned=len(ids),
     )
 
 
-def read_item_table(directory: Path, schema: ItemSchema, dimension: int) -> ItemTable:
-    """Reads and checks `items.parquet` and `embeddings.npy` of a bundle. Raises BundleError."""
+def popularity_of(table: pa.Table) -> npt.NDArray[np.float64]:
+    """Popularity by the columns POPULARITY_OF; empty where they are not there."""
+    if not set(POPULARITY_OF) <= set(table.column_names):
+        return np.zeros(0)
+    parts = [table[name].cast("double").to_numpy(zero_copy_only=False) for name in POPULARITY_OF]
+    return np.asarray(np.nan_to_num(np.sum(parts, axis=0)), np.float64)
+
+
+def stats_times(table: pa.Table, at: float) -> npt.NDArray[np.float64]:
+    """When each item's statistics are of, in seconds since the epoch."""
+    if STATS_AT not in table.column_names:
+        return np.full(table.num_rows, at)
+    micros = table[STATS_AT].cast(pa.timestamp("us", "UTC")).cast("int64").cast("double")
+    seconds: npt.NDArray[np.float64] = np.nan_to_num(micros.to_numpy(zero_copy_only=False) / 1e6, nan=NEVER)
+    return seconds
+
+
+def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: float) -> ItemTable:
+    """Reads and checks `items.parquet` and `embeddings.npy` of a bundle made at `at`. Raises BundleError."""
     table = pq.read_table(directory / "items.parquet")
     wanted: dict[str, Any] = COLUMNS | dict.fromkeys(schema.columns())
     for name, kind in wanted.items():
@@ -106,4 +147,4 @@ def read_item_table(directory: Path, schema: ItemSchema, dimension: int) -> Item
         raise BundleError(directory, f"{found}, expected {wanted_shape}", file="embeddings.npy")
     if not np.isfinite(embeddings).all():
         raise BundleError(directory, "has NaN or infinite values", file="embeddings.npy")
-    return item_table(table, embeddings, schema)
+    return item_table(table, embeddings, schema, at)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ranking.bundle import Bundle
 from ranking.encoding import Encoder, number
+from ranking.items import NEVER
 
 Fact = str | float | bool | None
 Change = tuple[str, Mapping[str, Fact]]
@@ -130,10 +131,12 @@ class LiveItems:
             category=longer(items.category, count, self.category("")),
             price=longer(items.price, count, np.nan),
             in_stock=longer(items.in_stock, count, True),
+            popularity=longer(items.popularity, count, 0),
             popular=longer(items.popular, count, 0),
             dense=longer(items.dense, count, blank),
             categorical=longer(items.categorical, count, 0),
             embeddings=longer(items.embeddings, count, 0),
+            stats_at=longer(items.stats_at, count, NEVER),
         )
         bundle.items.popular[first:] = range(first, first + count)
         bundle.neighbors = longer(bundle.neighbors, count, -1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from ranking.bundle import Bundle
 from ranking.exported import ExportedRanker, user_inputs
 from ranking.factor import Factored, factor, item_table
 from ranking.items import ItemTable
+from ranking.live import longer
 from ranking.screen import Screen, hide
 from ranking.traced import traced
 from ranking.users import I64, Users
@@ -70,13 +72,20 @@ class ScreenedForward:
         if self.screen is not None and screen is None and not self.is_faster():
             self.screen = None
 
-    def lay_out(self, items: ItemTable) -> None:
-        columns = {
+    def lay_out(self, items: ItemTable, rows: Rows | None = None) -> None:
+        columns: dict[str, npt.NDArray[Any]] = {
             "rows": np.arange(len(items)), "item_embedding": items.embeddings,
             "item_dense": items.dense, "item_categorical": items.categorical,
         }  # fmt: skip
-        inputs = [torch.from_numpy(np.ascontiguousarray(columns[name])) for name in self.factored.item_inputs]
-        self.table: npt.NDArray[np.float32] = item_table(self.factored.item, inputs, self.factored.width)
+        at = slice(None) if rows is None else rows
+        inputs = [torch.from_numpy(np.ascontiguousarray(columns[name][at])) for name in self.factored.item_inputs]
+        found = item_table(self.factored.item, inputs, self.factored.width)
+        if rows is None:
+            self.table: npt.NDArray[np.float32] = found
+            return
+        if len(items) > len(self.table):
+            self.table = longer(self.table, len(items) - len(self.table), 0)
+        self.table[rows] = found
 
     @torch.inference_mode()
     def users(self, dense: Scores, categorical: I64, history: I64, needed: bool = True) -> Users:

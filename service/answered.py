@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from features.user import ViewState
 from service.wire import Item, RankRequest, RecommendRequest
+
+
+def item_state(since: float, shown: int, at: float) -> ViewState:
+    """The view of the items shown, whose oldest statistics are of `since`, at `at` (seconds since the epoch)."""
+    if since == inf:
+        return ViewState("missing" if shown else "not_read", None)
+    return ViewState("present", max(0.0, at - since))
 
 
 @dataclass(slots=True)

@@ -21,11 +21,15 @@ from features.freshness import Sampler, ViewSpec, view_specs
 from features.intake import Intake, durability
 from features.online import OnlineReader
 from features.pipeline import Pipeline
+from features.popularity import Counted, Popularity
 from features.store import connection, open_store
 from ranking.batch import Query
 from ranking.batcher import Desk, InlineEngine, LocalEngine
+from ranking.items import STATS_AT
+from ranking.live import Change
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
+from ranking.sources.new import New
 from ranking.sources.personal import Personal
 from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
@@ -35,15 +39,17 @@ from service.answered import Answered
 from service.config import Config, check_sources
 from service.errors import ServiceError
 from service.events import EventDoor
-from service.freshness import Freshness, Tallies, restore
+from service.freshness import Freshness
 from service.http.server import Api
 from service.items import ItemDoor
 from service.metrics import Metrics
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.recommend import Recommender
+from service.served_log import ServedLog, restore
+from service.tallies import Tallies
 
-SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular())
+SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
@@ -95,17 +101,21 @@ class App:
         prepared = self.prepared
         if prepared is None:
             prepared = await asyncio.to_thread(prepare, self.directory, config, SOURCES)
-        self.versions, self.notices, plan = prepared.versions, prepared.notices, prepared.plan
+        fit, self.versions, plan = prepared.fit, prepared.versions, prepared.fit.plan
+        self.notices = list(fit.notices)
         self.reader = OnlineReader(self._pipeline(), plan)
-        self.api.insight.reader = OnlineReader(self._pipeline(), prepared.everything)
+        self.api.insight.reader = OnlineReader(self._pipeline(), fit.everything)
         applied = self._open_intake(plan.project)
         desk = Desk(prepared.paths, prepared.policy, max_queue=config.engine.max_queue)
         self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)
         catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
+        followers = [catalogue.loaded]
+        if fit.item_view is not None:
+            followers.append(self._open_popularity(plan.project, self.engine, self.versions).loaded)
         self.metrics.waiting = lambda: len(desk.waiting)
         self.engine.start()
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
-            await asyncio.wait_for(catalogue.loaded.wait(), STORE_S)
+            await asyncio.wait_for(asyncio.gather(*(one.wait() for one in followers)), STORE_S)
         await self._warm_up(self.engine)
         await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
@@ -118,6 +128,7 @@ class App:
             applied,
             timeout_s=config.service.timeout_ms / 1e3,
             feature_timeout_s=config.features.timeout_ms / 1e3,
+            item_view=fit.item_view,
             record=await self._open_records(plan.project),
         )
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
@@ -144,12 +155,13 @@ class App:
         tallies = Tallies({one.view: one.slo_s for one in specs})
         if notice := await asyncio.to_thread(restore, tallies, self.directory / LOG, time.time()):
             self.notices.append(notice)
-        freshness = Freshness(Sampler(self._pipeline(), project, specs), tallies, self._view_specs)
+        log = self.log if self.config.log.enabled else None
+        older = None if log is None else ServedLog(log.directory, log.keep_days, log.flush)
+        freshness = Freshness(Sampler(self._pipeline(), project, specs), tallies, self._view_specs, log=older)
         self.metrics.project, self.metrics.feature_ages = project, freshness.ages
         self.api.insight.freshness = freshness
         freshness.start()
         self.closing.append(freshness.stop)
-        log = self.log if self.config.log.enabled else None
         if log is not None:
             self.metrics.log = log
             log.start()
@@ -195,6 +207,17 @@ class App:
         self.closing.append(follower.stop)
         return follower
 
+    def _open_popularity(self, project: str, engine: InlineEngine | LocalEngine, versions: Versions) -> Popularity:
+        """Has what live events say of items applied between two batches."""
+
+        def known() -> list[str]:
+            return list(dict.fromkeys(one for bundle in versions.all() for one in list(bundle.items.ids)))
+
+        follower = Popularity(self._pipeline(), project, known)
+        follower.start(lambda found: engine.change([as_change(one) for one in found]))
+        self.closing.append(follower.stop)
+        return follower
+
     async def _warm_up(self, engine: InlineEngine | LocalEngine) -> None:
         """One query of every shape that placements ask for, so that no shopper pays for a first time."""
         assert self.versions is not None
@@ -233,6 +256,11 @@ class App:
             await self.engine.stop()
         for close in reversed(self.closing):
             await close()
+
+
+def as_change(one: Counted) -> Change:
+    """What is counted of an item, as the engine takes it."""
+    return one.item_id, {**one.counts, STATS_AT: one.at}
 
 
 async def serve(app: App, host: str, port: int, ready: Callable[[App, int], object], *, shared: bool = False) -> None:

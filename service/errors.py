@@ -8,6 +8,7 @@ ServiceError
  |- UnknownPlacement   a placement that endcap.toml does not have
  |- UnknownView        a feature view that Feast does not have
  |- NotReady           started, but Redis or a bundle is missing
+ |- LogUnreadable      the serving log, which was asked about, cannot be read
  |- NotStored          events or item changes that the store did not take
  |- DeadlineExceeded   no answer in time
  |- ConfigError        endcap.toml cannot be used (never reaches a client)
@@ -63,6 +64,10 @@ class UnknownView(ServiceError):
     """A feature view that Feast does not have."""
 
 
+class LogUnreadable(ServiceError):
+    """The serving log cannot be read."""
+
+
 class NotStored(ServiceError):
     """The store did not take what was sent; what of it is in already is said."""
 
@@ -97,6 +102,7 @@ LOOKS: dict[type[Exception], Look] = {
     UnknownPlacement: Look(404, "unknown-placement", "There is no such placement"),
     UnknownVersion: Look(404, "unknown-version", "There is no such model version"),
     UnknownView: Look(404, "unknown-view", "There is no such feature view"),
+    LogUnreadable: Look(503, "log-unreadable", "The serving log cannot be read", 1),
     NotStored: Look(503, "not-stored", "The store did not take it; send it again", 1),
     FeatureStoreError: Look(503, "store-unavailable", "The feature store does not answer", 1),
     NotReady: Look(503, "not-ready", "The service is not ready", 1),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from features.errors import FeaturesError
 from features.online import ReadPlan, View
@@ -12,20 +14,33 @@ from ranking.errors import BundleError
 from ranking.schema import UserSchema, check_references
 from ranking.versions import Versions
 
+USER, ITEM = "user", "item"
+"""Entities of the Feast definitions."""
 
-def fit(repo: Path, versions: Versions) -> tuple[ReadPlan, ReadPlan, list[str]]:
-    """What the online reader must read for the loaded versions, checked against the Feast registry; and all that Feast
-    offers of a user.
 
-    A version that was trained on what Feast does not offer (any more) is unloaded, and the list says so. Raises
-    BundleError, which says what differs, where it is one that a placement answers with.
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What the online reader must read for the loaded versions, and everything that Feast offers of a user; the feature
+    view that the item tables are of, where there is one; and which versions are not loaded any more, and why."""
+
+    plan: ReadPlan
+    everything: ReadPlan
+    item_view: str | None
+    notices: list[str]
+
+
+def fit(repo: Path, versions: Versions) -> Fit:
+    """Checks the loaded versions against the Feast registry.
+
+    One that was trained on what Feast does not offer (any more) is unloaded, and a notice says so. Raises BundleError,
+    which says what differs, where it is one that a placement answers with.
     """
     store = open_store(repo)
     offered: dict[str, ServiceFeatures] = {}
     notices, views = [], dict[str, tuple[list[str], float | None]]()
     for bundle in versions.all():
         name = bundle.schema.feature_service
-        service = offered.setdefault(name, service_features(store, name, "user"))
+        service = offered.setdefault(name, service_features(store, name, USER))
         if complaints := differences(bundle.schema, service):
             said = "does not fit the Feast registry: " + "; ".join(complaints)
             if versions.stands_on(bundle):
@@ -45,7 +60,21 @@ def fit(repo: Path, versions: Versions) -> tuple[ReadPlan, ReadPlan, list[str]]:
     project, join_key = entities.pop()
     read = [View(name, tuple(one), age) for name, (one, age) in views.items()]
     every = {view.name: view for service in offered.values() for view in service.views}
-    return ReadPlan(project, join_key, read), ReadPlan(project, join_key, list(every.values())), notices
+    everything = ReadPlan(project, join_key, list(every.values()))
+    return Fit(ReadPlan(project, join_key, read), everything, item_view(store, versions), notices)
+
+
+def item_view(store: Any, versions: Versions) -> str | None:
+    """The view of items, among the models' feature services, that has the most of the columns that the models read."""
+    if ITEM not in {one.name for one in store.list_entities()}:
+        return None
+    shared: dict[str, int] = {}
+    for bundle in versions.all():
+        columns = set(bundle.manifest.item.columns())
+        for view in service_features(store, bundle.schema.feature_service, ITEM).views:
+            shared[view.name] = max(shared.get(view.name, 0), len(columns & set(view.features)))
+    best = max(shared, key=lambda name: shared[name], default=None)
+    return best if best is not None and shared[best] else None
 
 
 def differences(schema: UserSchema, service: ServiceFeatures) -> list[str]:

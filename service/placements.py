@@ -20,10 +20,12 @@ class PlacementFilters(Struct, frozen=True, forbid_unknown_fields=True):
 
 class PlacementRules(Struct, frozen=True, forbid_unknown_fields=True):
     """`already_bought`: leave out what this shopper has bought. `category_cap`: at most so many items of one category,
-    as long as others are left to fill the count."""
+    as long as others are left to fill the count. `new_every`: of every so many places at least one, at the end, has an
+    item that came after training, where a source proposes one."""
 
     already_bought: bool = False
     category_cap: Annotated[int, Meta(ge=1)] | None = None
+    new_every: Annotated[int, Meta(ge=2)] | None = None
 
 
 class Placement(Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from features.online import ReadPlan
 from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
 from ranking.batching import Curve, Policy, Sample, measure
@@ -17,7 +16,7 @@ from ranking.engine import BatchPath
 from ranking.sources.base import Source
 from ranking.versions import Versions, load_versions
 from service.config import Config
-from service.fit import fit
+from service.fit import Fit, fit
 
 CPU_BATCH, GPU_BATCH = 32, 256
 """The largest batches that are tried where the settings do not say."""
@@ -25,13 +24,11 @@ CPU_BATCH, GPU_BATCH = 32, 256
 
 @dataclass(slots=True)
 class Prepared:
-    """`plan` is what the models read of a shopper, `everything` all that Feast offers of one. `paths`: a batch path for
-    each version that is loaded. `policy`: what was learned of batches on this device."""
+    """`fit`: what is read of Feast for the loaded versions. `paths`: a batch path for each of them. `policy`: what was
+    learned of batches on this device."""
 
     versions: Versions
-    plan: ReadPlan
-    everything: ReadPlan
-    notices: list[str]
+    fit: Fit
     paths: dict[str, BatchPath]
     policy: Policy
     on_cpu: bool
@@ -45,14 +42,14 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     hold_to_one_core()
     models = directory / config.models.directory
     versions = load_versions(models, (one.model for one in config.placements.values()), config.models.keep)
-    plan, everything, notices = fit(directory / config.features.repo, versions)
+    found = fit(directory / config.features.repo, versions)
     device = choose(config.engine.device)
     paths = {bundle.key: BatchPath(bundle, sources, device) for bundle in versions.all()}
     on_cpu = device.type == "cpu"
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]
     policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3)
-    return Prepared(versions, plan, everything, notices, paths, policy, on_cpu)
+    return Prepared(versions, found, paths, policy, on_cpu)
 
 
 def learn(path: BatchPath, config: Config, most: int) -> list[Sample]:

@@ -27,11 +27,11 @@ from features.user import UserFeatures
 from ranking.batch import Allowed, Answer, Engine, Query
 from ranking.items import ItemTable
 from ranking.schema import UserSchema
-from service.answered import Answered
+from service.answered import Answered, item_state
 from service.context import override
 from service.errors import DeadlineExceeded, FieldError, InvalidRequest
 from service.placements import Placement, PlacementFilters, Placements
-from service.rules import cap_categories
+from service.rules import choose
 from service.trace import Trace
 from service.wire import (
     Filter,
@@ -85,7 +85,10 @@ class Context:
 
 
 class Recommender:
-    """Answers requests. `timeout_s` bounds a whole request, `feature_timeout_s` the wait for the feature store."""
+    """Answers requests. `timeout_s` bounds a whole request, `feature_timeout_s` the wait for the feature store.
+
+    `item_view` is the feature view that the items' statistics are of: they are in the item table already.
+    """
 
     def __init__(
         self,
@@ -97,11 +100,13 @@ class Recommender:
         *,
         timeout_s: float,
         feature_timeout_s: float,
+        item_view: str | None = None,
         record: Callable[[Answered], None] = lambda answered: None,
     ) -> None:
         self.features, self.engine, self.models, self.placements = features, engine, models, placements
         self.applied = applied
         self.timeout_s, self.feature_timeout_s, self.record = timeout_s, feature_timeout_s, record
+        self.item_view = item_view
 
     async def recommend(self, request: RecommendRequest, trace: Trace, after: str | None = None) -> Recommendation:
         """`after` is the token of events that the features must hold.
@@ -118,8 +123,8 @@ class Recommender:
             query = self.query(request, placement, model, context, values)
             answer = await self.submit(model, query, trace)
         with trace("rules"):
-            ranked = answer.ranked
-            shown = cap_categories(model.items.category[ranked.rows], placement.rules.category_cap, request.count)
+            rows, items = answer.ranked.rows, model.items
+            shown = choose(items.category[rows], rows >= items.learned, placement.rules, request.count)
             if len(shown) < request.count:
                 context.degraded.append("count")
         return self.answer(request, model, context, query, answer, shown.tolist(), trace)
@@ -203,6 +208,7 @@ class Recommender:
             sources=sources,
             count=request.count,
             keep=keep,
+            new=request.count // (placement.rules.new_every or request.count + 1),
             session=context.session,
             item_id=request.item_id,
             allowed=allowed(request.filter, placement.filters),
@@ -241,11 +247,14 @@ class Recommender:
             )
             for place in places
         ]
-        took_ms = round(trace.elapsed() * 1e3, 3)
+        at, took_ms = time.time(), round(trace.elapsed() * 1e3, 3)
+        views = context.user.views
+        if self.item_view is not None:
+            views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[places]), len(shown), at)}
         self.record(
             Answered(
-                its_id, time.time(), "recommend" if missing is None else "rank", request, model.name, model.version,
-                query.features, context.user.views, shown, query.sources, context.degraded, dict(trace.stages),
+                its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version,
+                query.features, views, shown, query.sources, context.degraded, dict(trace.stages),
                 took_ms, trace.batch_size,
             )
         )  # fmt: skip
@@ -256,7 +265,7 @@ class Recommender:
             degraded=context.degraded,
             features={
                 name: ViewFreshness(view.status, None if view.age_s is None else round(view.age_s, 3))
-                for name, view in context.user.views.items()
+                for name, view in views.items()
             },
             took_ms=took_ms,
             missing_item_ids=UNSET if missing is None else missing,

@@ -7,6 +7,25 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
+from service.placements import PlacementRules
+
+
+def choose(
+    category: npt.NDArray[np.int32], new: npt.NDArray[np.bool_], rules: PlacementRules, count: int
+) -> npt.NDArray[np.int64]:
+    """The places (int64[<= count], ascending) to show of a ranked list of such categories (int32[n]) and newness."""
+    shown = cap_categories(category, rules.category_cap, count)
+    return shown if rules.new_every is None else let_in(shown, new, count // rules.new_every)
+
+
+def let_in(shown: npt.NDArray[np.int64], new: npt.NDArray[np.bool_], least: int) -> npt.NDArray[np.int64]:
+    """With at least so many new ones, as long as the list has them: the last of those that are not give way."""
+    others = np.setdiff1d(np.flatnonzero(new), shown)[: max(0, least - int(new[shown].sum()))]
+    if not len(others):
+        return shown
+    old = shown[~new[shown]]
+    return np.sort(np.concatenate([old[: max(0, len(old) - len(others))], shown[new[shown]], others]))
+
 
 def cap_categories(category: npt.NDArray[np.int32], cap: int | None, count: int) -> npt.NDArray[np.int64]:
     """The places (int64[<= count], ascending) to show of a list whose items have these categories (int32[n]).

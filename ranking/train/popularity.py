@@ -12,6 +12,7 @@ import torch
 
 from ranking.encoding import Encoder
 from ranking.errors import TrainingError
+from ranking.items import STATS_AT
 from ranking.schema import ItemSchema
 from ranking.train.data import microseconds, numbers, rows_of
 
@@ -45,7 +46,8 @@ class Popularity:
 
 
 def newest(snapshots: pd.DataFrame, items: pa.Table, popularity: Sequence[str], before: pd.Timestamp) -> pa.Table:
-    """The catalogue with the popularity columns of each item's newest snapshot before a moment, 0 where it has none."""
+    """The catalogue with the popularity columns of each item's newest snapshot before a moment, 0 where it has none,
+    and that snapshot's time as STATS_AT."""
     known = snapshots[pd.to_datetime(snapshots["event_timestamp"], utc=True) < before]
     known = known.sort_values("event_timestamp", kind="stable").drop_duplicates("item_id", keep="last")
     row = rows_of(pa.array(known["item_id"], pa.string()), items["item_id"].combine_chunks())
@@ -53,4 +55,8 @@ def newest(snapshots: pd.DataFrame, items: pa.Table, popularity: Sequence[str], 
         values = np.zeros(items.num_rows)
         values[row[row >= 0]] = np.nan_to_num(numbers(known[name]))[row >= 0]
         items = items.set_column(items.column_names.index(name), name, pa.array(values.astype(np.int64)))
-    return items
+    stamps = np.zeros(items.num_rows, np.int64)
+    stamps[row[row >= 0]] = microseconds(known["event_timestamp"])[row >= 0]
+    at = pa.array(stamps, pa.timestamp("us", "UTC"), mask=stamps == 0)
+    rest = items.drop_columns([STATS_AT]) if STATS_AT in items.column_names else items
+    return rest.append_column(STATS_AT, at)

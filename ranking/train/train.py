@@ -15,7 +15,7 @@ import torch
 from ranking.batch import SIGNALS
 from ranking.errors import TrainingError
 from ranking.index import IndexRecipe
-from ranking.items import COLUMNS, encode_items
+from ranking.items import COLUMNS, STATS_AT, encode_items, popularity_of
 from ranking.ranker import Ranker
 from ranking.schema import ItemSchema, UserSchema
 from ranking.towers import UserTower
@@ -181,10 +181,10 @@ def index_recipe(items: int, config: TrainConfig) -> IndexRecipe:
 
 
 def bundle_items(data: TrainingData, user: UserSchema, item: ItemSchema) -> pa.Table:
-    """The columns that a bundle keeps, in its types. Popularity is events in 30 days, purchases counting twice."""
+    """The columns that a bundle keeps, in its types."""
     table = data.items
-    popular = table["events_30d"].cast("double").to_numpy() + table["purchases_30d"].cast("double").to_numpy()
     columns: dict[str, Any] = {}
     for name, kind in COLUMNS.items():
-        columns[name] = pa.array(np.nan_to_num(popular)) if name == "popularity" else table[name].cast(kind)
-    return pa.table(columns | {name: table[name] for name in item.columns() if name not in columns})
+        columns[name] = pa.array(popularity_of(table)) if name == "popularity" else table[name].cast(kind)
+    rest = [*item.columns(), *({STATS_AT} & set(table.column_names))]
+    return pa.table(columns | {name: table[name] for name in rest if name not in columns})

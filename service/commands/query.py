@@ -55,15 +55,15 @@ def query(directory: Path, sql: str, form: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def ask(log: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The columns' names and the rows. Raises duckdb.Error or InputError."""
+def ask(log: Path, sql: str, threads: int | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns' names and the rows, by so many threads (None: one a core). Raises duckdb.Error or InputError."""
     import duckdb
 
     if log.is_dir() and not os.access(log, os.R_OK | os.X_OK):  # a pattern would match nothing, and nobody would know
         raise InputError("may not be read by this user", file=log)
     for attempt in range(ATTEMPTS):
         try:
-            with opened(log) as connection:
+            with opened(log, threads) as connection:
                 refuse_unless_reading(connection, sql)
                 found = connection.execute(sql)
                 return [column[0] for column in found.description], found.fetchall()
@@ -73,12 +73,14 @@ def ask(log: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     raise AssertionError("the last attempt returns or raises")
 
 
-def opened(log: Path) -> Any:
+def opened(log: Path, threads: int | None = None) -> Any:
     """A DuckDB connection that knows `answers`, reads no file outside the log, and cannot be told otherwise."""
     import duckdb
 
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     connection.execute("SET TimeZone = 'UTC'")
+    if threads is not None:
+        connection.execute(f"SET threads = {threads}")
     pattern = glob.escape(str(log.resolve())) + FILES
     if next(log.glob(FILES.lstrip("/")), None):
         # The pattern itself is named as a path too: where it has brackets, it does not begin with the directory.

@@ -23,7 +23,7 @@ class Reader(Protocol):
 class Reports(Protocol):
     def report(self) -> FreshnessReport: ...
 
-    def view(self, name: str, window: str, by: str) -> ViewReport: ...
+    async def view(self, name: str, window: str, by: str) -> ViewReport: ...
 
 
 class InsightApi:
@@ -47,7 +47,8 @@ class InsightApi:
         asked = {"window": "1h", "by": "placement"} | dict(request.query)
         if unknown := set(asked) - {"window", "by"}:
             raise InvalidRequest(*(FieldError(name[:100], "Unknown parameter; known: by, window") for name in unknown))
-        return as_accepted(request, self.known().view(request.match_info["view"], asked["window"], asked["by"]))
+        report = await self.known().view(request.match_info["view"], asked["window"], asked["by"])
+        return as_accepted(request, report)
 
     def known(self) -> Reports:
         if self.freshness is None:

@@ -22,7 +22,8 @@ from aiohttp import web
 PAGE = Path(__file__).parents[2] / "service" / "http" / "console"
 POLICY = {"Content-Security-Policy": "default-src 'self'; img-src data:"}
 HOSTILE = '<img src=x onerror="console.error(1)"> & Sons Mug'
-BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
+BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1,
+          0.25, 1.0)  # fmt: skip
 STAGES = {"decode": 0.0002, "features": 0.0021, "engine": 0.0052, "queue": 0.0011, "encode": 0.0004, "filter": 0.0001,
           "retrieve": 0.0015, "score": 0.0018, "select": 0.0002, "rules": 0.0003, "encode_json": 0.0002}  # fmt: skip
 VIEWS: dict[str, tuple[str, float | None, float | None, float]] = {

@@ -56,13 +56,13 @@ def test_it_shows_what_the_service_says(driver: Any, url: str) -> None:
     assert page.texts("#views .choose") == [view["view"] for view in views] and len(views) == 4
     page.until(lambda: all("not sampled" not in text for text in page.texts("#views tbody tr")))
     served = {view["view"]: view["served"]["5m"]["requests"] for view in views}
-    assert served == {"item_stats": 0, "user_activity": 12, "user_profile": 12, "user_recent": 12}
+    assert served == {"item_stats": 12, "user_activity": 12, "user_profile": 12, "user_recent": 12}
     page.try_user(user_id=USER, count="5")
     answer = http(f"{url}/v1/recommendations", {"user_id": USER, "count": 5, "explain": True})
     titles = [text.splitlines()[0] for text in page.texts("#try-items tbody th")]
     assert titles == [item["explain"]["title"] for item in answer["items"]]
     assert page.texts("#try-items td:nth-child(2)") == [item["source"] for item in answer["items"]]
-    assert sum("✓ Used" in text for text in page.texts("#try-features summary")) == 3
+    assert sum("✓ Used" in text for text in page.texts("#try-features summary")) == 4
     assert driver.get_log("browser") == []
 
 

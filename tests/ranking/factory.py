@@ -56,17 +56,17 @@ def item_columns(items: int, rng: np.random.Generator) -> pa.Table:
     """Ids i00000, i00001, …; one item in ten out of stock, one in twenty without a price, popularity by Zipf."""
     category = rng.integers(0, len(CATEGORIES), items)
     price = np.round(rng.lognormal(3.0, 0.8, items), 2)
-    popularity = rng.permutation(1000.0 / np.arange(1, items + 1))
+    counts = np.floor(rng.permutation(1000.0 / np.arange(1, items + 1)))
+    counted = {name: (counts / (i + 1)).astype(np.int64) for i, name in enumerate(ITEM_COUNTERS)}
     columns = {
         "item_id": [f"i{row:05d}" for row in range(items)],
         "title": [f"{CATEGORIES[code]} no. {row}" for row, code in enumerate(category)],
         "category": [CATEGORIES[code] for code in category],
         "price": pa.array([None if row % 20 == 7 else price[row] for row in range(items)], pa.float64()),
         "in_stock": [row % 10 != 4 for row in range(items)],
-        "popularity": popularity,
+        "popularity": (counted["events_30d"] + counted["purchases_30d"]).astype(float),
     }
-    counts = np.floor(popularity)
-    return pa.table(columns | {name: (counts / (i + 1)).astype(np.int64) for i, name in enumerate(ITEM_COUNTERS)})
+    return pa.table(columns | counted)
 
 
 def make_trained(items: int = 200, *, dimension: int = 16, history: int = 20, neighbors: int = 10,

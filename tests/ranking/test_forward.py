@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ import torch
 
 from ranking.batch import SIGNALS
 from ranking.bundle import Bundle, load_bundle
+from ranking.engine import BatchPath
 from ranking.forward import Forward, FusedForward, TorchForward, forward
 from ranking.fused.ranker import TILE
 from ranking.ranker import Ranker
+from ranking.screened import ScreenedForward
 from ranking.towers import UserTower
 from ranking.users import Users
+from service.app import SOURCES
 from tests.ranking.factory import make_bundle
 
 CPU = torch.device("cpu")
@@ -117,3 +121,26 @@ def test_three_hidden_layers_run_in_torch(tmp_path: Path) -> None:
     shared = torch.from_numpy(np.ascontiguousarray(bundle.items.embeddings))
     bundle.ranker = Ranker(**config, item_embeddings=shared).eval().requires_grad_(False)
     assert isinstance(forward(bundle, CPU), TorchForward)
+
+
+def test_a_ranker_that_was_taken_apart_lays_out_the_rows_that_changed_and_no_other(tmp_path: Path) -> None:
+    """What it then has is what laying everything out gives, also where the table has grown."""
+    path = BatchPath(load_bundle(make_bundle(tmp_path, items=60)), SOURCES, CPU)
+    layer = torch.nn.Linear(path.bundle.items.dense.shape[1] + 1, 8)
+    asked: list[int] = []
+
+    def item(rows: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
+        asked.append(rows.shape[1])
+        hidden: torch.Tensor = layer(torch.cat([rows.float()[..., None], dense], -1))
+        return hidden
+
+    models = object.__new__(ScreenedForward)
+    models.factored = SimpleNamespace(item=item, item_inputs=("rows", "item_dense"), width=8)  # type: ignore[assignment]
+    models.lay_out(path.bundle.items)
+    path.models = models
+    path.change([("i00004", {"events_24h": 9, "stats_at": 1.0}), ("i00031", {"price": 2.0})])
+    path.change([("new", {"title": "x", "category": "Toys"}), ("i00005", {"price": 3.0})])
+    assert asked == [60, 2, 2]
+    found = models.table.copy()
+    models.lay_out(path.bundle.items)
+    np.testing.assert_allclose(found, models.table, rtol=1e-5, atol=1e-4)

@@ -141,6 +141,52 @@ def test_a_new_item_is_retrieved_by_its_categorys_centroid(path: BatchPath) -> N
     assert ask(path, item_id="new", sources={"similar": 20}, ranked=False).rows.size == 20
 
 
+def test_the_source_new_finds_what_no_other_source_reaches(path: BatchPath) -> None:
+    """Few among many learned items: only asked for by themselves are they candidates, and the ranker scores them."""
+    path.change([("new", {"title": "A new one", "category": CATEGORIES[1], "price": 5.0})])
+    others = {"personal": 10, "popular": 5}
+    assert "new" not in ids(path, ask(path, sources=others, count=5, keep=50))
+    found = ask(path, sources={**others, "new": 3}, count=5, keep=50)
+    place = ids(path, found).index("new")
+    assert found.source[place] == 2 and np.isfinite(found.scores[place])
+
+
+def test_new_items_are_proposed_nearest_to_the_shopper_first_and_as_filters_allow(path: BatchPath) -> None:
+    path.change([(f"new{n}", {"title": f"No. {n}", "category": one}) for n, one in enumerate(CATEGORIES)])
+
+    def proposed(**changes: Any) -> list[str]:
+        ranked = ask(path, **{"sources": {"new": 5, "popular": 5}, "count": 5, "ranked": False, **changes})
+        return [one for one in ids(path, ranked) if one.startswith("new")]
+
+    users, _ = path.encode([query(sources={"new": 5})])
+    near = path.bundle.items.embeddings[400:] @ users.vectors[0]
+    order = [f"new{n}" for n in np.argsort(-near)]
+    assert proposed() == order and proposed(sources={"new": 2, "popular": 20}) == order[:2]
+    assert proposed(exclude=order[:1]) == order[1:]
+    kept = Allowed(frozenset({CATEGORIES[int(order[3][3:])]}))
+    assert proposed(allowed=kept) == order[3:4]
+    path.change([(order[0], {"in_stock": False}), (order[1], {"removed": True})])
+    assert proposed() == order[2:]
+
+
+def test_new_items_that_are_asked_for_come_back_behind_the_best(path: BatchPath) -> None:
+    """As many as there are, at most so many, with scores that keep the order; what was best stays as it was."""
+    path.change([(f"new{n}", {"title": f"No. {n}", "category": CATEGORIES[n]}) for n in range(3)])
+    sources = {**HOME, "new": 5}
+    best = ids(path, ask(path, sources=sources, count=2))
+    every = ids(path, ask(path, sources=sources, count=2, keep=400))
+    assert not any(one.startswith("new") for one in best)
+    for wanted in (1, 3, 9):
+        found = ask(path, sources=sources, count=2, new=wanted)
+        assert ids(path, found) == [*best, *[one for one in every if one.startswith("new")][:wanted]]
+        assert (np.diff(found.scores) <= 0).all() and np.isfinite(found.scores).all()
+
+
+def test_without_new_items_the_source_new_proposes_nothing(path: BatchPath) -> None:
+    sources = {"new": 5, "popular": 20}
+    assert not (ask(path, sources=sources, ranked=False, keep=100).source == 0).any()
+
+
 def test_a_history_of_items_that_the_model_has_not_learned_is_no_failure(path: BatchPath) -> None:
     before = ask(path)
     path.change([("new", {"title": "A new one", "category": CATEGORIES[0]})])

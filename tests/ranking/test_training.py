@@ -108,6 +108,13 @@ def test_the_model_finds_a_planted_taste_that_popularity_cannot(
     assert found["co-visitation"].recall_10 > found["popularity"].recall_10
 
 
+def test_the_statistics_of_a_models_items_are_of_the_newest_snapshot_before_the_cut(
+    cut: pd.Timestamp, twin: Trained
+) -> None:
+    at = twin.items["stats_at"].to_pandas().dropna()
+    assert len(at) and (at < cut).all() and at.max() >= cut - pd.Timedelta(days=1)
+
+
 def test_nothing_at_or_after_the_cut_reaches_training(data: TrainingData, cut: pd.Timestamp) -> None:
     """Whatever is done to the events after the cut, the twin is the same."""
     later = data.interactions["timestamp"] >= cut

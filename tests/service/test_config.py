@@ -31,6 +31,7 @@ def test_the_template_that_init_writes_is_valid(tmp_path: Path) -> None:
     config = read_config(tmp_path)
     check_sources(tmp_path, config, SOURCE_NAMES)
     assert set(config.placements) == {"home", "similar", "popular"}
+    assert config.placements["home"].sources["new"] > 0, "or no shopper sees an item before the next training"
 
 
 @pytest.mark.parametrize(

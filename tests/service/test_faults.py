@@ -20,7 +20,7 @@ from service.app import App
 from service.config import read_config
 from service.valkey import EmbeddedValkey, free_port
 from tests.service.conftest import Client, save_untrained
-from tests.service.test_http import ids
+from tests.service.test_http import ids, shopper_statuses
 
 
 async def test_when_the_store_fails_the_answer_goes_on_with_defaults(client: Client) -> None:
@@ -33,7 +33,7 @@ async def test_when_the_store_fails_the_answer_goes_on_with_defaults(client: Cli
     reader.read = failing  # type: ignore[method-assign]
     answer = await client.recommend(user_id="u1", count=5)
     assert answer["degraded"] == ["features"] and len(answer["items"]) == 5
-    assert {view["status"] for view in answer["features"].values()} == {"not_read"}
+    assert shopper_statuses(answer) == {"not_read"}
 
 
 async def test_without_a_store_events_and_item_changes_are_told_to_come_again(client: Client) -> None:

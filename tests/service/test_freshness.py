@@ -17,13 +17,11 @@ import pytest
 from rich.console import Console
 
 from features.user import ViewState
-from service.answer_log import LOG, AnswerLog
-from service.answered import Answered
 from service.commands import freshness as command
 from service.errors import NotAcceptable, ServiceError
-from service.freshness import Freshness, Tallies, restore
+from service.freshness import Freshness
 from service.freshness_wire import ARROW, CSV, JSON, FreshnessReport, ViewReport, chosen
-from service.wire import Item, RecommendRequest
+from service.tallies import Tallies
 from tests.service.conftest import Client
 
 NOW = 1_795_000_020.0
@@ -71,12 +69,12 @@ def test_a_window_ends_now_and_a_day_is_all_that_is_kept() -> None:
     assert len(tallies.minutes) <= 1441
 
 
-def test_a_quantile_is_within_nine_percent_even_where_all_ages_are_the_same() -> None:
+def test_a_quantile_is_within_4_5_percent_even_where_all_ages_are_the_same() -> None:
     for age in np.geomspace(0.002, 1e8, 999).tolist():
         tallies = Tallies(SLOS)
         tallies.add(NOW, "home", "1", present(age))
         found = tallies.served("v", 300, NOW).age_s
-        assert found is not None and [found.p50, found.p99] == pytest.approx([age, age], rel=0.0906)
+        assert found is not None and [found.p50, found.p99] == pytest.approx([age, age], rel=0.045)
 
 
 def test_what_was_just_answered_is_in_the_shortest_window_at_every_second_of_a_minute() -> None:
@@ -203,39 +201,6 @@ def test_groups_by_placement_version_hour_and_minute() -> None:
     assert len(by["minute"]) == 10 and sum(one.requests for one in by["hour"]) == 10
 
 
-def answered(at: float, age: float | None, placement: str = "home", version: str = "1") -> Answered:
-    views = {"v": ViewState("missing" if age is None else "present", age), "w": ViewState("present", 3.0)}
-    request = RecommendRequest(user_id="u", placement=placement)
-    return Answered("0" * 32, at, "recommend", request, "default", version, {}, views, [Item("i", 1.0, "popular")],
-                    {"popular": 5}, [], {"engine": 0.001}, 1.0, 1)  # fmt: skip
-
-
-def test_what_the_log_has_is_what_was_tallied(tmp_path: Path) -> None:
-    """Restored from Parquet the day is the same as told live; older rows and those of this process stay out."""
-    log, live, restored = AnswerLog(tmp_path / LOG), Tallies(SLOS), Tallies(SLOS)
-    rng = np.random.default_rng(3)
-    for n in range(500):
-        at, age = NOW - 170 * n - 5, None if n % 9 == 0 else float(rng.lognormal(3, 2))
-        one = answered(at, age, "home" if n % 2 else "cart", str(n % 3))
-        log.put(one)
-        live.add(at, one.request.placement, one.version, one.views)
-    log.put(answered(NOW - 90_000, 1.0))
-    log.put(answered(NOW + 1, 1.0))
-    log.flush()
-    assert restore(restored, tmp_path / LOG, NOW) is None
-    for view in ("v", "w"):
-        for by in ("placement", "model_version", "hour"):
-            assert restored.grouped(view, 86400, by, NOW) == live.grouped(view, 86400, by, NOW)
-
-
-def test_a_log_that_is_not_there_is_nothing_and_a_broken_one_is_told(tmp_path: Path) -> None:
-    assert restore(Tallies(SLOS), tmp_path / LOG, NOW) is None
-    folder = tmp_path / LOG / "date=2026-11-18" / "hour=10"
-    folder.mkdir(parents=True)
-    (folder / "1-1-1.parquet").write_bytes(b"no parquet")
-    assert "could not be read" in (restore(Tallies(SLOS), tmp_path / LOG, NOW) or "")
-
-
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [
@@ -278,7 +243,9 @@ async def test_the_service_tells_how_fresh_its_views_are_and_were(client: Client
     assert activity.last_materialized is not None and activity.newest_event is not None
     assert activity.sample is not None and activity.sample.entities >= 12 and activity.sample.age_s is not None
     assert activity.served["5m"].requests >= 8 and activity.served["24h"].age_s is not None
-    assert views["item_stats"].served["5m"].requests == 0 and views["item_stats"].sample is not None
+    stats = views["item_stats"]  # every answer rests on it, the anonymous ones too
+    assert stats.served["5m"].requests == activity.served["5m"].requests and stats.sample is not None
+    assert stats.served["5m"].age_s is not None and stats.served["5m"].within_slo is not None
     rows = list(csv.DictReader(io.StringIO((await freshness(client, "/v1/freshness", CSV)).decode())))
     table = pa.ipc.open_stream(await freshness(client, "/v1/freshness", ARROW)).read_all()
     assert len(rows) == 16 == table.num_rows and rows[0].keys() == set(table.column_names)
@@ -300,11 +267,13 @@ async def test_one_view_in_groups_and_what_cannot_be_asked(client: Client) -> No
         await client.recommend(user_id="u5", placement=placement)
     after = await groups()
     assert (after["home"] - before.get("home", 0), after["popular"] - before.get("popular", 0)) == (2, 1)
+    week = msgspec.json.decode(await freshness(client, path.replace("1h", "7d")), type=ViewReport)
+    assert week.window_s == 7 * 86400 and {one.group: one.requests for one in week.groups}["home"] >= 2
     rows = list(csv.DictReader(io.StringIO((await freshness(client, path, CSV)).decode())))
     assert {row["group"]: int(row["requests"]) for row in rows if row["by"] == "placement"} == after
     for bad, status, said in (
         ("user_recnt", 404, "no feature view 'user_recnt'; there are item_stats, user_activity"),
-        ("user_recent?window=2d", 422, "at most a day"),
+        ("user_recent?window=15d", 422, "at most 14d"),
         ("user_recent?by=user", 422, "none of placement, model_version, hour, minute"),
         ("user_recent?wndow=1h", 422, "Unknown parameter"),
     ):

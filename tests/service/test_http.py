@@ -6,12 +6,19 @@ import gzip
 import io
 import json
 import re
+import time
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from tests.service.conftest import Client
+
+
+def shopper_statuses(answer: dict[str, Any]) -> set[str]:
+    """What was found of the views of shoppers."""
+    return {view["status"] for name, view in answer["features"].items() if name.startswith("user_")}
 
 
 def ids(answer: dict[str, Any]) -> list[str]:
@@ -30,9 +37,31 @@ async def test_a_known_shopper_gets_scored_items_with_their_sources(client: Clie
 
 async def test_each_view_is_reported_with_status_and_age(client: Client) -> None:
     views = (await client.recommend(user_id="u1"))["features"]
-    assert set(views) == {"user_profile", "user_activity", "user_recent"}
+    assert set(views) == {"user_profile", "user_activity", "user_recent", "item_stats"}
     assert {view["status"] for view in views.values()} == {"present"}
     assert all(0 <= view["age_s"] < 40 * 86400 for view in views.values())
+
+
+async def test_the_items_view_is_as_old_as_the_oldest_statistics_behind_the_items_shown(client: Client) -> None:
+    """Whoever asks and at whichever endpoint; the service sees no older ones that are not shown."""
+    assert client.app.versions is not None
+    items = client.app.versions.resolve("default").items
+    now, answer = time.time(), await client.recommend(user_id="u1", count=5)
+    shown = ids(answer)
+    items.stats_at[:] = now - 100
+    items.stats_at[items.rows(shown[2:3])] = now - 5000
+    items.stats_at[items.rows(shown[4:5])] = np.inf  # none yet, which is not old
+    for found, age in (
+        (await client.recommend(user_id="u1", count=5), 5000),
+        (await client.recommend(user_id="u1", count=5, exclude_item_ids=shown[2:3]), 100),
+        (await client.post("/v1/rank", {"item_ids": shown[2:4]}), 5000),
+        (await client.post("/v1/rank", {"item_ids": shown[3:]}), 100),
+    ):
+        view = found["features"]["item_stats"]
+        assert view["status"] == "present" and age <= view["age_s"] < age + 20
+    for wanted, status in ((shown[4:5], "missing"), (["nothing"], "not_read")):
+        found = await client.post("/v1/rank", {"item_ids": wanted})
+        assert found["features"]["item_stats"] == {"status": status, "age_s": None}
 
 
 async def test_server_timing_has_every_stage(client: Client) -> None:
@@ -45,14 +74,14 @@ async def test_server_timing_has_every_stage(client: Client) -> None:
 async def test_an_unknown_shopper_gets_popular_items_and_is_told(client: Client) -> None:
     answer = await client.recommend(user_id="nobody", count=5)
     assert {item["source"] for item in answer["items"]} == {"popular"} and answer["degraded"] == ["user"]
-    assert {view["status"] for view in answer["features"].values()} == {"missing"}
+    assert shopper_statuses(answer) == {"missing"}
     assert ids(answer) == ids(await client.recommend(placement="popular", count=5))
 
 
 async def test_an_anonymous_shopper_gets_popular_items(client: Client) -> None:
     answer = await client.recommend(count=5)
     assert {item["source"] for item in answer["items"]} == {"popular"} and len(answer["items"]) == 5
-    assert {view["status"] for view in answer["features"].values()} == {"not_read"}
+    assert shopper_statuses(answer) == {"not_read"}
 
 
 async def test_an_anonymous_session_is_enough_to_be_personal(client: Client) -> None:

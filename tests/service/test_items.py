@@ -132,6 +132,26 @@ async def test_an_item_that_was_removed_is_brought_back_by_saying_so(
     assert (await change(client, {"item_id": f"never-{new}", "removed": False}))["rejected_count"] == 1
 
 
+async def test_in_the_default_placement_a_new_item_is_shown_to_every_known_shopper(client: Client) -> None:
+    """At the last of twenty places at the latest, however the ranker thinks of what it knows nothing of."""
+    new = f"new-{time.time_ns()}"
+    await change(client, {"item_id": new, "title": "A new one", "category": "c1", "price": 7.25})
+    try:
+
+        async def there() -> bool:
+            return not (await client.post("/v1/rank", {"item_ids": [new]}))["missing_item_ids"]
+
+        await until(there)
+        for number in range(12):
+            answer = await client.recommend(user_id=f"u{number}", placement="home", count=20)
+            shown = {item["item_id"]: item["source"] for item in answer["items"]}
+            assert shown.get(new) == "cold_start" and len(shown) == 20 and answer["degraded"] == []
+            scores = [item["score"] for item in answer["items"]]
+            assert scores == sorted(scores, reverse=True)
+    finally:
+        await change(client, {"item_id": new, "removed": True})
+
+
 async def test_bad_rows_are_told_one_by_one(client: Client) -> None:
     taken = await change(
         client,

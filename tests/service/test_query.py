@@ -230,7 +230,7 @@ def test_a_file_compacted_away_under_a_query_makes_it_run_again(
 ) -> None:
     attempts, real = [], module.opened
 
-    def opened(log: Path) -> Any:
+    def opened(log: Path, threads: int | None = None) -> Any:
         """The first time, the files go after they were listed."""
         for path in log.glob("date=*/hour=*/*.away"):
             path.rename(path.with_suffix(".parquet"))
