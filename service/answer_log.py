@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from service.answer_table import NO_EXCHANGE, compact, settle, table, write
+from service.answer_table import AT_ONCE, NO_EXCHANGE, batches_of, compact, settle, write
 from service.answered import Answered
 
 LOG = Path("log", "answers")
@@ -31,6 +31,8 @@ HOUR_S, DAY_S = 3600, 86400
 SETTLED_S = 120.0
 """So long after its end an hour is compacted: answers of its last moment have been written then."""
 TIDY_S = 60.0
+SLICE_S = 0.05
+"""How often what has queued is turned into Arrow, at most AT_ONCE answers at a time."""
 END = object()
 
 
@@ -56,6 +58,8 @@ class AnswerLog:
         self.written = self.dropped = self.failed = 0
         self.last_error = ""
         self.queue: deque[Answered] = deque()
+        self.converted: dict[int, list[pa.RecordBatch]] = {}
+        self.pending = 0  # answers in `converted`
         self.writing = threading.Lock()
         self.wake = threading.Event()
         self.stopping = False
@@ -68,11 +72,12 @@ class AnswerLog:
 
     def put(self, answered: Answered) -> None:
         """Never waits, never raises; what does not fit the queue is dropped and counted."""
-        if self.stopping or len(self.queue) >= self.max_queue:
+        waiting = len(self.queue) + self.pending
+        if self.stopping or waiting >= self.max_queue:
             self.dropped += 1
             return
         self.queue.append(answered)
-        if len(self.queue) >= self.flush_rows:
+        if waiting + 1 >= self.flush_rows:
             self.wake.set()
 
     def stop(self) -> None:
@@ -87,34 +92,51 @@ class AnswerLog:
         """Returns when every answer put before is on disk, or counted as failed. Blocks; any thread may call it."""
         with self.writing:
             left = len(self.queue)
-            while left:
-                rows = [self.queue.popleft() for _ in range(min(left, self.flush_rows))]
-                left -= len(rows)
-                by_hour: dict[int, list[Answered]] = {}
-                for one in rows:
-                    by_hour.setdefault(int(one.at // HOUR_S), []).append(one)
-                for hour, answers in by_hour.items():
-                    self._write(hour, answers)
+            while left or self.pending:
+                left -= self._convert(min(left, self.flush_rows - self.pending))
+                converted, self.converted = self.converted, {}
+                for hour, batches in converted.items():
+                    self._write(hour, batches)
+
+    def _convert(self, most: int) -> int:
+        """Turns what has queued, at most so many, into Arrow; returns how many it took off the queue."""
+        rows = [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
+        by_hour: dict[int, list[Answered]] = {}
+        for one in rows:
+            by_hour.setdefault(int(one.at // HOUR_S), []).append(one)
+        for hour, answers in by_hour.items():
+            try:
+                batches, complaints = batches_of(answers)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the answers after these must still be written
+                self._failed(len(answers), f"{type(error).__name__}: {error}")
+                continue
+            self.pending += sum(one.num_rows for one in batches)
+            self.converted.setdefault(hour, []).extend(batches)
+            if complaints:
+                self._failed(len(complaints), complaints[-1])
+        return len(rows)
+
+    def _failed(self, count: int, why: str) -> None:
+        self.failed += count
+        self.last_error = why
 
     def tidy(self) -> None:
         """Compacts and removes now, all of it. Blocks."""
         for _ in self._tidy():
             pass
 
-    def _write(self, hour: int, answers: list[Answered]) -> None:
+    def _write(self, hour: int, batches: list[pa.RecordBatch]) -> None:
+        count = sum(one.num_rows for one in batches)
         try:
-            rows, complaints = table(answers)
             # A name that sorts by time, for those who list a folder.
             name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
-            if rows.num_rows:
-                write(rows, self._folder(hour), name)
+            if count:
+                write(pa.Table.from_batches(batches), self._folder(hour), name)
+                self.written += count
         except Exception as error:  # noqa: BLE001 - whatever it is, the answers after these must still be written
-            self.failed += len(answers)
-            self.last_error = f"{type(error).__name__}: {error}"
-            return
-        self.written += rows.num_rows
-        self.failed += len(complaints)
-        self.last_error = complaints[-1] if complaints else self.last_error
+            self._failed(count, f"{type(error).__name__}: {error}")
+        finally:
+            self.pending -= count
 
     def _folder(self, hour: int) -> Path:
         return self.directory / datetime.fromtimestamp(hour * HOUR_S, UTC).strftime(FOLDER)
@@ -125,9 +147,12 @@ class AnswerLog:
         tidying: Generator[None] | None = None
         while not self.stopping:
             if tidying is None:
-                self.wake.wait(max(0.0, flush_at - now()))
+                self.wake.wait(min(max(0.0, flush_at - now()), SLICE_S))
             self.wake.clear()
-            if now() >= flush_at or len(self.queue) >= self.flush_rows:
+            # A little at a time: what turns answers into Arrow holds the interpreter's lock, and shoppers wait for it.
+            with self.writing:
+                self._convert(AT_ONCE)
+            if now() >= flush_at or len(self.queue) + self.pending >= self.flush_rows:
                 self.flush()
                 flush_at = now() + self.flush_s
             if tidying is None and now() >= tidy_at:

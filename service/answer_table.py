@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
 PLAIN = frozenset({"recommendation_id", "endpoint", "model", "version", "took_ms", "batch_size"})
 """Columns that are written as `Answered` has them."""
 
-AT_ONCE = 256
+AT_ONCE = 128
 """Answers in one Arrow batch: a column's conversion keeps the interpreter's lock, and the event loop waits for it."""
 
 ATTEMPTS = 5
@@ -66,7 +66,7 @@ MERGED = b"endcap.merged"
 """In a compacted file's footer: a JSON list of the names of the files that it replaces."""
 
 
-def table(answers: Sequence[Answered]) -> tuple[pa.Table, list[str]]:
+def batches_of(answers: Sequence[Answered]) -> tuple[list[pa.RecordBatch], list[str]]:
     """The answers as SCHEMA, and a complaint about each that cannot be written (it is left out)."""
     batches, complaints = [], []
     for start in range(0, len(answers), AT_ONCE):
@@ -81,7 +81,7 @@ def table(answers: Sequence[Answered]) -> tuple[pa.Table, list[str]]:
             requests.append(request)
             features.append(values)
         batches.append(batch(rows, requests, features))
-    return pa.Table.from_batches(batches, SCHEMA), complaints
+    return batches, complaints
 
 
 def batch(rows: Sequence[Answered], requests: list[bytes], features: list[bytes]) -> pa.RecordBatch:

@@ -60,8 +60,12 @@ class Asked:
         self.directory, self.capsys = directory, capsys
 
     def text(self, sql: str, form: str) -> str:
-        module.console.file = sys.stdout  # it was bound to another one when it was imported
-        query(self.directory, sql, form)
+        bound = module.console.file  # to the stdout of when it was imported, not to what this test captures
+        module.console.file = sys.stdout
+        try:
+            query(self.directory, sql, form)
+        finally:
+            module.console.file = bound
         return self.capsys.readouterr().out
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
