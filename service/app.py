@@ -48,6 +48,7 @@ from service.prepared import Prepared, prepare
 from service.recommend import Recommender
 from service.served_log import ServedLog, restore
 from service.tallies import Tallies
+from service.workers_metrics import MetricsFolder
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
@@ -263,17 +264,25 @@ def as_change(one: Counted) -> Change:
     return one.item_id, {**one.counts, STATS_AT: one.at}
 
 
-async def serve(app: App, host: str, port: int, ready: Callable[[App, int], object], *, shared: bool = False) -> None:
-    """Runs the service until SIGINT or SIGTERM. `ready` is called (and awaited, if it asks for it) once it answers."""
+async def serve(
+    app: App, host: str, port: int, ready: Callable[[App, int], object], workers: MetricsFolder | None = None
+) -> None:
+    """Runs the service until SIGINT or SIGTERM. `ready` is called (and awaited, if it asks for it) once it answers.
+
+    `workers`: where those that listen on the same port leave their figures.
+    """
     sys.setswitchinterval(0.0005)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, stop.set)
     try:
-        bound = await app.listen(host, port, shared=shared)
+        bound = await app.listen(host, port, shared=workers is not None)
     except OSError as error:
         raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    if workers is not None:
+        app.metrics.others = workers.others
+        workers.start(app.metrics.snapshot)
     try:
         loading = asyncio.create_task(app.load())
         stopping = asyncio.create_task(stop.wait())
@@ -286,3 +295,6 @@ async def serve(app: App, host: str, port: int, ready: Callable[[App, int], obje
         await stopping
     finally:
         await app.stop()
+        if workers is not None:
+            await workers.stop()
+            workers.write(app.metrics.snapshot())

@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from service.trace import Trace
 from service.wire import Accepted, Recommendation
+from service.workers_metrics import Family, merged
 
 SECONDS = (
     0.00005,
@@ -139,6 +140,7 @@ class Metrics:
         self.project = ""
         self.feature_ages: Callable[[], dict[str, float]] = dict
         self.log: LogCounts | None = None
+        self.others: Callable[[], list[list[Family]]] = list
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -196,5 +198,33 @@ class Metrics:
                 family.add_metric([outcome], getattr(self.log, outcome))
             yield family
 
+    def snapshot(self) -> list[Family]:
+        """All of it as plain data."""
+        return [
+            Family(one.name, one.documentation, one.type,
+                   [(sample.name, tuple(sample.labels.items()), sample.value) for sample in one.samples])
+            for one in self.registry.collect()
+        ]  # fmt: skip
+
     def text(self) -> tuple[bytes, str]:
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        """This process's figures, and with them those of the others that answer on the same port."""
+        others = self.others()
+        if not others:
+            return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        whole = CollectorRegistry()
+        whole.register(Given(merged([self.snapshot(), *others])))
+        return generate_latest(whole), CONTENT_TYPE_LATEST
+
+
+class Given:
+    """A collector of families that are there already."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        self.families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self.families:
+            metric = Metric(family.name, family.text, family.kind)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, dict(labels), value)
+            yield metric

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -27,6 +28,7 @@ from service.errors import ConfigError, ServiceError
 from service.prepared import prepare
 from service.supervisor import Supervisor, reserve
 from service.valkey import taken
+from service.workers_metrics import MetricsFolder
 
 
 def serve(directory: Path, host: str | None, port: int | None, workers: int | None = None) -> None:
@@ -62,17 +64,18 @@ def supervise(here: Deployment, host: str | None, port: int | None, workers: int
     if not prepared.on_cpu:
         raise ServiceError("workers are forked, and a GPU cannot be: serve with --workers 1, one process a GPU")
 
-    def work(number: int) -> int:
-        worker = app.App(here.directory, config, prepared)
+    with tempfile.TemporaryDirectory(prefix="endcap-") as folder:
+        figures = MetricsFolder(Path(folder))
 
-        def say(running: app.App, port: int) -> None:
-            if number == 0:
-                announce(here, host, running, port)
+        def work(number: int) -> int:
+            def say(running: app.App, port: int) -> None:
+                if number == 0:
+                    announce(here, host, running, port)
 
-        uvloop.run(app.serve(worker, host, bound, say, shared=True))
-        return 0
+            uvloop.run(app.serve(app.App(here.directory, config, prepared), host, bound, say, figures))
+            return 0
 
-    Supervisor(workers, work, drain_s=here.config.service.drain_s).run()
+        Supervisor(workers, work, drain_s=here.config.service.drain_s, died=figures.end).run()
     held.close()
 
 

@@ -80,6 +80,28 @@ def test_a_killed_worker_is_replaced_and_the_other_answers_meanwhile(served: Ser
     until(lambda: all(post(served.url) == 200 for _ in range(20)))
 
 
+def counted(url: str) -> float:
+    """The requests for recommendations that were answered, as one scrape says."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as response:
+        text = response.read().decode()
+    lines = [line for line in text.splitlines() if line.startswith("endcap_requests_total{") and "/v1/rec" in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines if 'status="200"' in line)
+
+
+def test_a_scrape_of_any_worker_counts_the_requests_of_all_also_of_the_dead(served: Served) -> None:
+    time.sleep(1.2)  # until both have said what they had counted before
+    before = counted(served.url)
+    for _ in range(40):
+        assert post(served.url) == 200
+    until(lambda: all(counted(served.url) == before + 40 for _ in range(6)))
+    time.sleep(1.2)  # what it has counted since it last said so dies with a killed worker
+    dead = served.workers()[0]
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: len(served.workers()) == 2 and dead not in served.workers())
+    until(lambda: post(served.url) == 200)
+    until(lambda: all(counted(served.url) >= before + 40 for _ in range(6)))
+
+
 def test_sigterm_under_load_answers_what_it_has_taken_and_leaves_no_process(served: Served) -> None:
     """Keep-alive clients see whole answers until the end; nobody sees half of one."""
     workers = served.workers()
