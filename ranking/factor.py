@@ -26,8 +26,9 @@ aten = torch.ops.aten
 CAT, LINEAR, EXPAND, REPEAT = aten.cat.default, aten.linear.default, aten.expand.default, aten.repeat.default
 SIZE = "size"
 RELU = (aten.relu.default, aten.relu_.default)
+SIGMOID = aten.sigmoid.default
 MONOTONE = (
-    aten.sigmoid.default, aten.squeeze.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
+    SIGMOID, aten.squeeze.dim, aten.flatten.using_ints, aten.view.default, aten.reshape.default,
     aten.dropout.default,
 )  # fmt: skip
 """What may follow the last layer without changing the order of the candidates."""
@@ -38,12 +39,14 @@ PER_ITEM = frozenset(ITEM_INPUTS) - {"signals"}
 
 @dataclass(slots=True)
 class Mlp:
-    """`relu`, a layer [M, H], `relu`, a layer to one score: what follows the first layer in many rankers."""
+    """`relu`, a layer [M, H], `relu`, a layer to one score, and a sigmoid if it is `squashed`: what follows the first
+    layer in many rankers."""
 
     weight: Tensor  # f32[M, H]
     bias: Tensor  # f32[M]
     last: Tensor  # f32[M]
     last_bias: Tensor  # f32[1]
+    squashed: bool = False
 
 
 @dataclass(slots=True)
@@ -248,9 +251,11 @@ def mlp_after(program: GraphModule, layer: Node) -> Mlp | None:
             return None
         steps.append(found)
         node = found
+    squashed = 0
     while (after := only_user(node, MONOTONE)) is not None:
         node = after
-    if [one.op for one in node.users] != ["output"]:
+        squashed += after.target == SIGMOID
+    if [one.op for one in node.users] != ["output"] or squashed > 1:
         return None
     _, deep, _, last = steps
     weight, last_weight = tensor(program, deep.args[1]), tensor(program, last.args[1])
@@ -260,7 +265,7 @@ def mlp_after(program: GraphModule, layer: Node) -> Mlp | None:
         torch.zeros(len(tensor(program, one.args[1]))) if layer_bias(one) is None else tensor(program, layer_bias(one))
         for one in (deep, last)
     ]
-    return Mlp(weight, biases[0], last_weight[0], biases[1])
+    return Mlp(weight, biases[0], last_weight[0], biases[1], bool(squashed))
 
 
 def item_table(item: Callable[..., Tensor], inputs: Sequence[Tensor], width: int, chunk: int = 16384) -> F32:

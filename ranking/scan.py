@@ -60,7 +60,7 @@ class InvertedFile:
         kept = keep(self.scores, self.slacks, self.places, found, k, self.counts)
         rows, scores = np.empty(kept, np.int64), np.empty(kept, np.float32)
         rescore(query, self.vectors, self.rows, self.places, rows, scores)
-        best = np.argsort(-scores, kind="stable")[:k]
+        best = np.argsort(-scores)[:k]
         return scores[best], rows[best]
 
 

@@ -20,7 +20,7 @@ from ranking.native import loose, native, prefetch
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 MOST = np.float32(127)
-ZERO = np.float32(0)
+ZERO, ONE = np.float32(0), np.float32(1)
 LEAST = np.float32(1e-30)
 AHEAD, LINE = 8, 64
 """Rows of the table that are on their way while one is worked on, and the bytes of a cache line."""
@@ -95,10 +95,51 @@ def finish(
         out[c] = total
 
 
+class Exact:
+    """Scores of one shopper's candidates in float32: one matrix product of torch's, and compiled code around it. Not
+    for concurrent callers."""
+
+    def __init__(self, mlp: Mlp) -> None:
+        self.weight, self.bias = mlp.weight.t(), mlp.bias  # [H, M], [M]
+        self.last, self.last_bias = mlp.last.contiguous().numpy(), np.float32(mlp.last_bias.item())
+        self.squashed = mlp.squashed
+        self.make_room(512)
+
+    def scores(self, table: F32, user: F32, rows: I64) -> F32:
+        """f32[C], as `Screen.scores` takes them."""
+        size = len(rows)
+        if size > len(self.hidden):
+            self.make_room(size)
+        hidden, products, out = self.hidden[:size], self.products[:size], np.empty(size, np.float32)
+        hide(table, user, rows, hidden.numpy(), ZERO)
+        torch.addmm(self.bias, hidden, self.weight, out=products)
+        last_layer(products.numpy(), self.last, self.last_bias, self.squashed, out)
+        return out
+
+    def make_room(self, size: int) -> None:
+        self.hidden, self.products = torch.empty(size, len(self.weight)), torch.empty(size, len(self.bias))
+
+
 @native
-def hide(table: F32, user: F32, rows: I64, out: F32) -> None:
-    """out[C, H] = table[row] + user: what the layers after the first begin with."""
+def hide(table: F32, user: F32, rows: I64, out: F32, floor: np.float32) -> None:
+    """out[C, H] = table[row] + user, no less than `floor`."""
     for c in range(len(rows)):
         row = rows[c]
         for j in range(table.shape[1]):
-            out[c, j] = table[row, j] + user[j]
+            out[c, j] = max(table[row, j] + user[j], floor)
+
+
+@native
+def last_layer(products: F32, last: F32, last_bias: np.float32, squashed: bool, out: F32) -> None:
+    for c in range(len(out)):
+        out[c] = last_bias + weighed(products[c], last)
+        if squashed:
+            out[c] = ONE / (ONE + np.exp(-out[c]))
+
+
+@loose
+def weighed(products: F32, last: F32) -> np.float32:
+    total = ZERO
+    for j in range(len(last)):
+        total += max(products[j], ZERO) * last[j]
+    return total

@@ -22,12 +22,13 @@ from ranking.exported import ExportedRanker, user_inputs
 from ranking.factor import Factored, factor, item_table
 from ranking.items import ItemTable
 from ranking.live import longer
-from ranking.screen import Screen, hide
+from ranking.screen import Exact, Screen, hide
 from ranking.traced import traced
 from ranking.users import I64, Users
 
 LEAST_EXACT = 60
 """How many of the best by the screen are scored exactly at the least."""
+ANYTHING = np.float32(-np.inf)
 DOUBT = 2.0
 """How many times the largest error seen among those scored exactly the others may be wrong by."""
 
@@ -68,6 +69,7 @@ class ScreenedForward:
         self.shopper: Callable[..., tuple[Tensor, Tensor]] = traced(side, examples)
         hidden = [(torch.randn(1, size, factored.width),) for size in (7, 1, 60)]
         self.rest: Callable[..., Tensor] = traced(factored.rest, hidden)
+        self.mlp = None if factored.mlp is None else Exact(factored.mlp)
         self.screen: Screen | None = None if factored.mlp is None or screen is False else Screen(factored.mlp)
         if self.screen is not None and screen is None and not self.is_faster():
             self.screen = None
@@ -119,8 +121,11 @@ class ScreenedForward:
         return scores
 
     def exact(self, first: Scores, rows: Rows) -> Scores:
+        """f32[C] of one shopper, all of them in float32."""
+        if self.mlp is not None:
+            return self.mlp.scores(self.table, first, rows)
         hidden = torch.empty(1, len(rows), self.factored.width)
-        hide(self.table, first, rows, hidden[0].numpy())
+        hide(self.table, first, rows, hidden[0].numpy(), ANYTHING)
         with torch.inference_mode():
             found: Scores = self.rest(hidden)[0].numpy()
         return found
