@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from features.errors import FeaturesError, InputError
+from features.generate_words import KINDS
 from ranking.errors import RankingError
 from service.console import errors
 from service.errors import ConfigError, ServiceError
@@ -37,8 +38,10 @@ def parser() -> argparse.ArgumentParser:
 
     generate = command("generate", "Make up a shop: items, shoppers and their events.")
     generate.add_argument("--seed", type=int, default=7)
+    least = {"items": len(KINDS), "users": 1, "events": 1, "days": 1}
     for name, default in (("items", 10_000), ("users", 5_000), ("events", 300_000), ("days", 60)):
-        generate.add_argument(f"--{name}", type=positive, default=default, help=f"(default: {default:,})")
+        text = f"(default: {default:,}; at least {least[name]})"
+        generate.add_argument(f"--{name}", type=int, default=default, help=text)
 
     imports = command("import", "Bring in a shop's events and items.")
     imports.add_argument("--format", choices=FORMATS, default="generic")

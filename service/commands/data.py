@@ -10,7 +10,7 @@ from pathlib import Path
 
 from features.catalogue import Catalogue
 from features.errors import InputError
-from features.generate import generate_shop
+from features.generate import check_sizes, generate_shop
 from features.history import write_history
 from features.importers.generic import import_generic
 from features.importers.online_retail import import_online_retail
@@ -46,6 +46,7 @@ def init(directory: Path, project: str, address: str | None) -> None:
 def generate(directory: Path, *, seed: int, items: int, users: int, events: int, days: int) -> None:
     """Makes a shop up and writes it."""
     here = Deployment.at(directory)
+    check_sizes(seed=seed, items=items, users=users, events=events, days=days)
     with step("Making up a shop") as running:
         shop, report = generate_shop(seed=seed, items=items, users=users, events=events, days=days, progress=running)
         keep(here, shop, report, {"format": "generated", "seed": seed, "items": items, "users": users})
@@ -79,10 +80,10 @@ def source(form: str, files: list[Path]) -> dict[str, object]:
 
 
 def keep(here: Deployment, shop: Shop, report: Report, made_from: dict[str, object]) -> None:
-    """Writes the shop; features made of an earlier one go, because they are not its own."""
+    """Writes the shop; features made of an earlier one go, because they are not its own, once the new one is there."""
+    write_shop(shop, here.data)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(here.features)
-    write_shop(shop, here.data)
     here.name_shop(made_from)
 
 
