@@ -54,6 +54,8 @@ ITEMS = pa.schema(
     ]
 )
 USERS = pa.schema([("user_id", pa.string()), ("country", pa.string())])
+RESERVED = ("events_24h", "events_7d", "events_30d", "purchases_7d", "purchases_30d", "popularity")
+"""What training and bundles call the popularity that they count themselves: no names for a shop's own columns."""
 
 EVENTS_FILE, ITEMS_FILE, USERS_FILE = "events.parquet", "items.parquet", "users.parquet"
 
@@ -136,6 +138,8 @@ def _validate_schema(shop: Shop) -> None:
         for name in names[len(schema) :]:
             if file != ITEMS_FILE:
                 raise InputError("there is no such column", file=file, column=name)
+            if name in RESERVED:
+                raise InputError("Endcap counts this itself; the column needs another name", file=file, column=name)
             if table.schema.field(name).type not in (pa.float64(), pa.string()):
                 found = table.schema.field(name).type
                 raise InputError(f"this is {found}, neither double nor string", file=file, column=name)

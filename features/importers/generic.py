@@ -22,7 +22,7 @@ from features.errors import InputError
 from features.importers import values
 from features.importers.sources import Source, read_sources
 from features.progress import Progress, Report, silent
-from features.shop import EVENTS, ITEMS, USERS, Shop, sorted_events
+from features.shop import EVENTS, ITEMS, RESERVED, USERS, Shop, sorted_events
 
 Kind = Literal["events", "items", "users"]
 
@@ -121,6 +121,8 @@ def _items(source: Source) -> pa.Table:
     )
     _no_repeats(source, "item_id", table["item_id"])
     for name in given:
+        if name in RESERVED:
+            raise source.error("Endcap counts this itself; the column needs another name", column=name)
         if name not in ITEMS.names:
             read = values.numbers if values.is_numeric(source, name) else values.words
             table = table.append_column(name, read(source, name))

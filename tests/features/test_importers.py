@@ -229,7 +229,9 @@ def test_events_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, even
         ("item_id,title,price\na1,Mug,-1\n", "items.csv: row 2, column price: '-1' is no price"),
         ("item_id,title,in_stock\na1,Mug,maybe\n", "items.csv: row 2, column in_stock: 'maybe' is no yes or no"),
         ("item_id,title,size\na1,Mug,1\na2,Bag,inf\n", "items.csv: row 3, column size: 'inf' is not finite"),
+        ("item_id,title,events_24h\na1,Mug,1\n",
+         "items.csv: column events_24h: Endcap counts this itself; the column needs another name"),
     ],
-)
+)  # fmt: skip
 def test_items_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, items: str, message: str) -> None:
     assert refusal(tmp_path, items=items) == message
