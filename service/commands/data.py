@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from features.catalogue import Catalogue
+from features.columns import LATEST
 from features.errors import InputError
 from features.generate import check_sizes, generate_shop
 from features.history import write_history
@@ -58,12 +62,16 @@ def import_shop(directory: Path, form: str, files: list[Path], shift_to_now: boo
     here = Deployment.at(directory)
     with step(f"Importing {', '.join(str(file) for file in files)}") as running:
         now = datetime.now(UTC)
+        # Features up to a time that is not yet cost memory and time for each day until then.
+        until = datetime.fromtimestamp(min(now.timestamp() + here.config.events.max_ahead_s, LATEST.timestamp()), UTC)
         if form == "online-retail":
-            shop, report = import_online_retail(files, running, shift_to=now if shift_to_now else None)
+            shift_to = now if shift_to_now else None
+            shop, report = import_online_retail(files, running, shift_to=shift_to, until=until)
         elif shift_to_now:
             raise InputError("--shift-to-now is for --format online-retail only")
         else:
-            shop, report = import_generic(files, running)
+            shop, report = import_generic(files, running, until)
+        report.notes += told_of_kinds(shop, here.config.events.weights)
         keep(here, shop, report, source(form, files))
         running.report = report
     newest = shop.events["timestamp"].to_pylist()[-1]
@@ -72,6 +80,18 @@ def import_shop(directory: Path, form: str, files: list[Path], shift_to_now: boo
             f"  the newest event is {(now - newest).days} days old: features will be outside their max age and answers "
             "will go on with defaults"
         )
+
+
+def told_of_kinds(shop: Shop, weights: Mapping[str, float]) -> list[str]:
+    """A note on the kinds of event that no model learns from, where there are any: a typing error, or no interest."""
+    counts = pc.value_counts(shop.events["event"]).to_pylist()
+    others = {one["values"]: one["counts"] for one in counts if one["values"] not in weights}
+    if not others:
+        return []
+    most = sorted(others, key=lambda kind: -others[kind])
+    shown = ", ".join(f"{kind[:60]!r} {others[kind]:,}" for kind in most[:10])
+    more = f" and {len(most) - 10:,} kinds more" if len(most) > 10 else ""
+    return [f"events that train nothing: {shown}{more}; the kinds that do: {', '.join(weights)} (events.weights)"]
 
 
 def source(form: str, files: list[Path]) -> dict[str, object]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from features.errors import InputError
 from features.progress import Report
-from features.shop import write_shop
+from features.shop import read_shop, write_shop
 from service.commands import data
+from service.console import console
 from service.deployment import Deployment
 from tests.features.shops import shop
 
@@ -53,6 +55,23 @@ def test_a_disk_that_refuses_leaves_the_features_that_were_there(
     with pytest.raises(OSError, match="No space"):
         data.keep(here, shop(), Report(), {"format": "generic"})
     assert files(here.data) == before
+
+
+def test_import_drops_events_of_a_time_to_come_and_names_the_kinds_that_train_nothing(
+    here: Deployment, tmp_path: Path
+) -> None:
+    events, items = tmp_path / "events.csv", tmp_path / "[red] items.csv"
+    rows = ["u1,a,view,2026-01-01", "u1,a,veiw,2026-01-02", "u1,a,veiw,2026-01-03", "u1,a,[/crat],2026-01-03"]
+    soon = datetime.now(UTC) + timedelta(seconds=250)
+    rows += ["u2,a,view,2062-01-01", f"u3,a,view,{soon.isoformat()}"]
+    events.write_text("user_id,item_id,event,timestamp\n" + "\n".join(rows) + "\n")
+    items.write_text("item_id,title\na,A thing\n")
+    with console.capture() as captured:
+        data.import_shop(here.directory, "generic", [events, items], shift_to_now=False)
+    said = captured.get()
+    assert read_shop(here.data).users["user_id"].to_pylist() == ["u1", "u3"]
+    assert "later than now + events.max_ahead_s 1" in said
+    assert "events that train nothing: 'veiw' 2, '[/crat]' 1; the kinds that do: view, cart, purchase" in said
 
 
 def test_another_shop_in_place_takes_the_features_of_the_first_away(here: Deployment) -> None:
