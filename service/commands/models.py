@@ -17,6 +17,7 @@ from features.shop import Shop, read_shop
 from features.store import open_store
 from features.training import examples, point_in_time
 from ranking.bundle import load_bundle
+from ranking.errors import TrainingError
 from ranking.forward import forward
 from ranking.train.data import POPULARITY, TrainingData
 from ranking.train.evaluate import Evaluation
@@ -33,14 +34,20 @@ MODEL = "default"
 
 
 def train(directory: Path, *, evaluate: bool) -> None:
-    """Trains on all events, after measuring a twin that has not seen the newest ones, and writes the next version."""
+    """Trains on all events, after measuring a twin that has not seen the newest ones, and writes the next version.
+
+    A shop too small to hold anything out is trained on all the same, without figures.
+    """
     here = Deployment.at(directory)
     shop, data, cut = gather(here)
     metrics = {}
     if evaluate:
-        found = measure(here, shop, data, cut)
-        show(found)
-        metrics = found.metrics()
+        try:
+            found = measure(here, shop, data, cut)
+            show(found)
+            metrics = found.metrics()
+        except TrainingError as error:
+            console.print(f"  no evaluation: {error}", soft_wrap=True, markup=False)
     with step("Training on everything") as running:
         trained = train_model(data, here.config.train, running)
         path = save(trained, here.models, MODEL, metrics, here.shop_id())
