@@ -112,12 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, terminated)
     try:
         run(arguments)
-    except (InputError, ConfigError) as error:
-        return complain(error, 2)
-    except (FeaturesError, RankingError, ServiceError) as error:
-        return complain(error, 1)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if (code := signal_behind(error)) is not None:
+            return code
+        if isinstance(error, InputError | ConfigError):
+            return complain(error, 2)
+        if isinstance(error, FeaturesError | RankingError | ServiceError):
+            return complain(error, 1)
+        raise
     return 0
 
 
@@ -185,6 +189,19 @@ def answer(arguments: argparse.Namespace) -> None:
 def terminated(number: int, frame: FrameType | None) -> None:
     """SIGTERM or a closed terminal ends a step as Ctrl-C does, so that what it started is ended too."""
     raise SystemExit(128 + number)
+
+
+def signal_behind(error: BaseException) -> int | None:
+    """The exit code of the signal that this error came of; None where there was none. DuckDB, for one, turns Ctrl-C and
+    SIGTERM into an error of its own."""
+    before: BaseException | None = error
+    while before is not None:
+        if isinstance(before, KeyboardInterrupt):
+            return 130
+        if isinstance(before, SystemExit):
+            return int(before.code or 0)
+        before = before.__cause__ or before.__context__
+    return None
 
 
 def complain(error: Exception, code: int) -> int:
