@@ -32,6 +32,7 @@ from features.columns import (
     repeated,
 )
 from features.errors import InputError
+from features.files import writing
 
 EVENTS = pa.schema(
     [
@@ -85,14 +86,16 @@ def read_shop(directory: Path) -> Shop:
 def write_shop(shop: Shop, directory: Path) -> None:
     """Keep `shop` in `directory`, which is made if need be. All three files are written beside, then renamed.
 
-    Raises InputError when the shop is not valid, OSError when the disk refuses; the old files then stay as they were.
+    Raises InputError for a shop that is not valid, NotWritten when the disk refuses; the old files stay as they were.
     """
     validate(shop)
-    directory.mkdir(parents=True, exist_ok=True)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".writing-") as beside:
         files = ((EVENTS_FILE, shop.events), (ITEMS_FILE, shop.items), (USERS_FILE, shop.users))
         for name, table in files:
-            pq.write_table(table, Path(beside) / name, compression="zstd")
+            with writing(directory / name):
+                pq.write_table(table, Path(beside) / name, compression="zstd")
         for name, _ in files:
             (Path(beside) / name).replace(directory / name)
 

@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--workers", type=positive, help="processes on the same port (default: from endcap.toml)")
     demo = command("demo", "All of it: a shop, its features, a model, and the running service.")
     demo.add_argument("--data", type=Path, nargs="+", metavar="FILE", help="import these instead of making a shop up")
-    demo.add_argument("--format", choices=FORMATS, default="generic")
+    demo.add_argument("--format", choices=FORMATS, help="how to read them (default: generic)")
     for one in (serve, demo):
         one.add_argument("--host", help="(default: from endcap.toml)")
         one.add_argument("--port", type=port, help="(default: from endcap.toml; 0: any free one)")
@@ -121,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return complain(error, 2)
         if isinstance(error, FeaturesError | RankingError | ServiceError):
             return complain(error, 1)
+        if isinstance(error, OSError):
+            return complain(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
         raise
     return 0
 
@@ -204,7 +206,7 @@ def signal_behind(error: BaseException) -> int | None:
     return None
 
 
-def complain(error: Exception, code: int) -> int:
+def complain(error: Exception | str, code: int) -> int:
     errors.print(f"endcap: {error}", style="red", markup=False, soft_wrap=True)
     return code
 

@@ -97,6 +97,8 @@ def read_config(directory: Path) -> Config:
         config = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Config)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; `endcap init {directory}` makes one") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except msgspec.ValidationError as error:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from features.catalogue import Catalogue
 from features.columns import LATEST
 from features.errors import InputError
+from features.files import replace_file, said
 from features.generate import check_sizes, generate_shop
 from features.history import write_history
 from features.importers.generic import import_generic
@@ -22,7 +23,7 @@ from features.pipeline import Pipeline
 from features.progress import Progress, Report
 from features.seed import Seed
 from features.shop import Shop, read_shop, write_shop
-from features.store import apply, connection, init_repo, make_room, project_of
+from features.store import apply, check_repo, connection, init_repo, make_room, project_of
 from features.store import materialize as feast_materialize
 from service.config import FILE
 from service.console import console, step
@@ -30,21 +31,25 @@ from service.deployment import MATERIALIZED, Deployment
 from service.errors import ConfigError
 from service.valkey import free_port
 
+REPO = "feature_repo"
+
 
 def init(directory: Path, project: str, address: str | None) -> None:
-    """Writes endcap.toml and the Feast repo; what exists stays, and is an error."""
+    """Writes endcap.toml and the Feast repo. What exists stays, and is an error; a refusal leaves nothing behind."""
     if Deployment.exists(directory):
         raise ConfigError(f"{directory / FILE}: is there already")
+    check_repo(directory / REPO, project, address)
     with step(f"Making {directory}") as running:
-        directory.mkdir(parents=True, exist_ok=True)
-        init_repo(directory / "feature_repo", project, address or f"127.0.0.1:{free_port()}")
         template = (Path(__file__).parents[1] / FILE).read_text(encoding="utf-8")
         if address:
             template = template.replace("embedded_valkey = true ", "embedded_valkey = false")
-        beside = directory / f".{FILE}.partial"
-        beside.write_text(template, encoding="utf-8")
-        beside.rename(directory / FILE)
-        running.report.wrote = {FILE: 1, "feature_repo": 1}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            init_repo(directory / REPO, project, address or f"127.0.0.1:{free_port()}")
+        except OSError as error:
+            raise ConfigError(f"{error.filename or directory}: {said(error)}") from error
+        replace_file(directory / FILE, template.encode())
+        running.report.wrote = {FILE: 1, REPO: 1}
 
 
 def generate(directory: Path, *, seed: int, items: int, users: int, events: int, days: int) -> None:
