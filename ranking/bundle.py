@@ -131,8 +131,8 @@ def read_manifest(path: Path) -> Manifest:
         return msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError as error:
         raise BundleError(path, "no such file", file=MANIFEST) from error
-    except msgspec.MsgspecError as error:
-        raise BundleError(path, str(error), file=MANIFEST) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+        raise BundleError(path, f"is damaged, or no manifest: {error}", file=MANIFEST) from error
 
 
 def load_bundle(path: Path) -> Bundle:

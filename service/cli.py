@@ -21,6 +21,7 @@ FORMATS = ("generic", "online-retail")
 def parser() -> argparse.ArgumentParser:
     """The command line. Commands import what they need when they run: Feast alone takes seconds."""
     top = argparse.ArgumentParser(prog="endcap", description="Real-time recommendations on a Feast feature store.")
+    top.add_argument("--version", action=Version, nargs=0, help="print the version and end")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
@@ -89,6 +90,16 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--host", help="(default: from endcap.toml)")
         one.add_argument("--port", type=port, help="(default: from endcap.toml; 0: any free one)")
     return top
+
+
+class Version(argparse.Action):
+    """Looks the version up when it is asked for: no other command needs it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version('endcap')}")
+        parser.exit()
 
 
 def positive(text: str) -> int:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -41,6 +42,12 @@ def test_a_signal_while_duckdb_runs_ends_the_command_like_any_other(
 
     monkeypatch.setattr(cli, "run", slow)
     assert cli.main(["materialize"]) == code
+
+
+def test_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"endcap {version('endcap')}\n"
 
 
 def refused(*argv: str, code: int = 2) -> str:
