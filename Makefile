@@ -20,12 +20,17 @@ help:  ## this list
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Endcap needs Python 3.11 or newer; this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
+	@echo 'Installing torch (1 of 2), a download of some 200 MB: about half a minute'
 	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) -c constraints.txt torch
+	@echo 'Installing Endcap and its pinned packages (2 of 2): about a minute'
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,test]'
 	@touch $@
 
+# Through the environment, because a name may hold any character, a quote as well.
+demo: export ENDCAP_DIR = $(DIR)
+demo: export ENDCAP_DATA = $(DATA)
 demo: $(VENV)/.installed  ## a shop, its features, a model and the running service (DIR= PORT= DATA= FORMAT=)
-	@exec $(BIN)/endcap demo --dir '$(DIR)' --port $(PORT) $(if $(DATA),--data $(DATA)) $(if $(FORMAT),--format $(FORMAT))
+	@exec $(BIN)/endcap demo --dir "$$ENDCAP_DIR" --port $(PORT) $${ENDCAP_DATA:+--data $$ENDCAP_DATA} $(if $(FORMAT),--format $(FORMAT))
 
 test: check tests  ## everything that CI runs
 

@@ -2,6 +2,7 @@
 
 FeaturesError
  |- InputError             a file, row or column that cannot be read as what it should be
+ |- NotWritten             a file that the disk refuses to take
  |- FeatureStoreError      Redis or Feast did not answer, or answered with something unreadable
      |- FeatureStoreTimeout
      |- WrongType          one key is at fault, and not the server
@@ -30,6 +31,10 @@ class InputError(FeaturesError):
             part for part in (f"row {row}" if row is not None else "", f"column {column}" if column else "") if part
         )
         super().__init__(": ".join(part for part in (str(file) if file else "", place, message) if part))
+
+
+class NotWritten(FeaturesError):
+    """A file that could not be written, say on a full disk. `str()` is one line that names it."""
 
 
 class FeatureStoreError(FeaturesError):

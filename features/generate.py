@@ -40,19 +40,11 @@ def generate_shop(
 
     About 85 events in 100 are views, 10 carts, 5 purchases. Items have the columns rating, color, material and age_days
     besides. The same arguments, `until` included, give the same shop. `progress` counts steps.
-    Raises InputError when a number is too small.
+    Raises InputError when a number is too small or too large.
     """
-    for name, number, least in (
-        ("seed", seed, 0),
-        ("items", items, CATEGORIES),
-        ("users", users, 1),
-        ("events", events, 1),
-        ("days", days, 1),
-    ):
-        if number < least:
-            raise InputError(f"{name} must be at least {least}, not {number}")
     until = datetime.now(UTC) if until is None else until
     until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
+    check_sizes(seed=seed, items=items, users=users, events=events, days=days, until=until)
     # A stream of luck for each part: to change one leaves the others as they are.
     luck = np.random.default_rng(seed).spawn(4)
     progress(0, STEPS)
@@ -68,6 +60,22 @@ def generate_shop(
     report = Report(wrote={"events": events, "items": items, "users": users})
     report.notes.append(f"made up with seed {seed}: {days} days up to {until:%Y-%m-%d %H:%M}")
     return shop, report
+
+
+def check_sizes(*, seed: int, items: int, users: int, events: int, days: int, until: datetime | None = None) -> None:
+    """Raises InputError naming the command's option when no shop of these sizes can be made up."""
+    for name, number, least in (
+        ("seed", seed, 0),
+        ("items", items, CATEGORIES),
+        ("users", users, 1),
+        ("events", events, 1),
+        ("days", days, 1),
+    ):
+        if number < least:
+            raise InputError(f"--{name} must be at least {least}, not {number}")
+    most = ((until or datetime.now(UTC)) - EPOCH).days
+    if days > most:
+        raise InputError(f"--days must be at most {most}, not {days}: no event may lie before {EPOCH:%Y}")
 
 
 def _visits(

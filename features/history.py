@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.errors import InputError
+from features.files import writing
 from features.functions import DAY, activity, item_popularity, kind_codes, profile, recent
 from features.progress import Progress, Report, silent
 
@@ -77,7 +78,7 @@ def write_history(
 ) -> Report:
     """Writes the four feature files to `directory`, beside and then renamed. Tables as in `features.shop`.
 
-    Raises InputError when there are no events.
+    Raises InputError when there are no events, NotWritten when the disk refuses.
     """
     if not events.num_rows:
         raise InputError("there are no events to make features of", file="events.parquet")
@@ -87,7 +88,8 @@ def write_history(
     total = len(history.user_ids) + items.num_rows
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".features-") as beside:
         for name, table in (*history.users(progress, total), *history.items(progress, total)):
-            pq.write_table(table, Path(beside) / f"{name}.parquet", compression="zstd")
+            with writing(directory / f"{name}.parquet"):
+                pq.write_table(table, Path(beside) / f"{name}.parquet", compression="zstd")
             report.wrote[name] = table.num_rows
         directory.mkdir(exist_ok=True)
         for name in VIEWS:

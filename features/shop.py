@@ -32,6 +32,7 @@ from features.columns import (
     repeated,
 )
 from features.errors import InputError
+from features.files import writing
 
 EVENTS = pa.schema(
     [
@@ -54,6 +55,8 @@ ITEMS = pa.schema(
     ]
 )
 USERS = pa.schema([("user_id", pa.string()), ("country", pa.string())])
+RESERVED = ("events_24h", "events_7d", "events_30d", "purchases_7d", "purchases_30d", "popularity")
+"""What training and bundles call the popularity that they count themselves: no names for a shop's own columns."""
 
 EVENTS_FILE, ITEMS_FILE, USERS_FILE = "events.parquet", "items.parquet", "users.parquet"
 
@@ -83,14 +86,16 @@ def read_shop(directory: Path) -> Shop:
 def write_shop(shop: Shop, directory: Path) -> None:
     """Keep `shop` in `directory`, which is made if need be. All three files are written beside, then renamed.
 
-    Raises InputError when the shop is not valid, OSError when the disk refuses; the old files then stay as they were.
+    Raises InputError for a shop that is not valid, NotWritten when the disk refuses; the old files stay as they were.
     """
     validate(shop)
-    directory.mkdir(parents=True, exist_ok=True)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".writing-") as beside:
         files = ((EVENTS_FILE, shop.events), (ITEMS_FILE, shop.items), (USERS_FILE, shop.users))
         for name, table in files:
-            pq.write_table(table, Path(beside) / name, compression="zstd")
+            with writing(directory / name):
+                pq.write_table(table, Path(beside) / name, compression="zstd")
         for name, _ in files:
             (Path(beside) / name).replace(directory / name)
 
@@ -136,6 +141,8 @@ def _validate_schema(shop: Shop) -> None:
         for name in names[len(schema) :]:
             if file != ITEMS_FILE:
                 raise InputError("there is no such column", file=file, column=name)
+            if name in RESERVED:
+                raise InputError("Endcap counts this itself; the column needs another name", file=file, column=name)
             if table.schema.field(name).type not in (pa.float64(), pa.string()):
                 found = table.schema.field(name).type
                 raise InputError(f"this is {found}, neither double nor string", file=file, column=name)

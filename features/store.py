@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from features.errors import FeaturesError, FeatureStoreError, InputError
+from features.files import replace_file
 from features.keys import Keys
 from features.progress import Progress, Report, silent
 
@@ -69,15 +70,22 @@ def import_feast() -> None:
                 os.environ.pop(name, None)
 
 
-def init_repo(repo: Path, project: str, address: str) -> None:
-    """Writes the Feast repo. Raises InputError when one is there, or for a project name that Feast would refuse."""
+def check_repo(repo: Path, project: str, address: str | None) -> None:
+    """Raises InputError when there is a repo already, or for a project's name or an address that cannot be used."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", project):
         raise InputError(f"the project's name {project!r} must be letters, digits and underscores")
-    if not re.fullmatch(r"[^\s:]+:\d{1,5}", address):
-        raise InputError(f"the Redis address {address!r} is not HOST:PORT")
+    if address is not None:
+        port = re.fullmatch(r"[^\s:]+:(\d{1,5})", address)
+        if port is None or not 0 < int(port[1]) < 65536:
+            raise InputError(f"the Redis address {address!r} is not HOST:PORT")
     for name in (YAML, DEFINITIONS):
         if (repo / name).exists():
             raise InputError("is there already", file=repo / name)
+
+
+def init_repo(repo: Path, project: str, address: str) -> None:
+    """Writes the Feast repo. Raises InputError as `check_repo` does."""
+    check_repo(repo, project, address)
     repo.mkdir(parents=True, exist_ok=True)
     text = (TEMPLATE / YAML).read_text(encoding="utf-8")
     (repo / YAML).write_text(text.format(project=project, address=address), encoding="utf-8")
@@ -93,9 +101,16 @@ def open_store(repo: Path) -> Any:
         import_feast()
         from feast import FeatureStore
         from feast.errors import FeastError
+        from google.protobuf.message import DecodeError
 
         try:
-            return FeatureStore(repo_path=str(repo))
+            store = FeatureStore(repo_path=str(repo))
+            store.registry  # noqa: B018 - read here and not when it is first asked for, where nobody expects a fault
+            return store
+        except DecodeError as error:
+            raise InputError(
+                "Feast's registry is damaged; without it `endcap materialize` makes another", file=registry(repo)
+            ) from error
         except (FeastError, ValueError, OSError) as error:
             raise InputError(first_line(error), file=repo / YAML) from error
 
@@ -107,9 +122,16 @@ def settings(repo: Path) -> dict[str, Any]:
         found = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise InputError("no such file; `endcap init` makes one", file=path) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InputError(" ".join(str(error).split()), file=path) from error
     return found if isinstance(found, dict) else {}
+
+
+def registry(repo: Path) -> Path:
+    """The file of Feast's registry."""
+    named = settings(repo).get("registry")
+    named = named.get("path") if isinstance(named, dict) else named
+    return repo / str(named or "registry.db")
 
 
 def project_of(repo: Path) -> str:
@@ -149,9 +171,7 @@ def set_address(repo: Path, address: str) -> None:
         path.read_text(encoding="utf-8"),
         count=1,
     )
-    beside = path.with_suffix(".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    replace_file(path, text.encode())
 
 
 def apply(repo: Path) -> None:
@@ -195,11 +215,11 @@ def materialize(repo: Path, end: datetime | None = None, progress: Progress = si
         views = sorted(store.list_feature_views(), key=lambda view: str(view.name))
     if not views:
         raise InputError("Feast has no feature view registered; run `endcap materialize` on a repo with definitions")
+    for view in views:
+        check_source(view)
     for number, view in enumerate(views):
         progress(number, len(views))
         source = Path(view.batch_source.path)
-        if not source.exists():
-            raise InputError("no such file; `endcap materialize` makes it from the shop's events", file=source)
         stamp = view.batch_source.timestamp_field
         rows = pq.read_table(source, columns=[*view.join_keys, stamp])
         rows = rows.filter(pc.less_equal(rows[stamp], pa.scalar(end, pa.timestamp("us", tz="UTC"))))
@@ -213,6 +233,22 @@ def materialize(repo: Path, end: datetime | None = None, progress: Progress = si
                 raise FeatureStoreError(f"Redis at {address}: {first_line(error)}") from error
     progress(len(views), len(views))
     return report
+
+
+def check_source(view: Any) -> None:
+    """Raises InputError unless the view's file is there and has a column for each of its features."""
+    source = Path(view.batch_source.path)
+    if not source.exists():
+        raise InputError("no such file; `endcap materialize` makes it from the shop's events", file=source)
+    renamed = view.batch_source.field_mapping or {}
+    columns = [renamed.get(name, name) for name in pq.read_schema(source).names]
+    for feature in view.features:
+        if feature.name not in columns:
+            there = ", ".join(columns)
+            raise InputError(
+                f"the view {view.name} has a feature of this name, and its file no such column; there are {there}",
+                file=source, column=feature.name,
+            )  # fmt: skip
 
 
 def make_room(repo: Path, line: str, *, entities: bool) -> int:

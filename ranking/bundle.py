@@ -94,7 +94,8 @@ def write_bundle(models: Path, name: str, manifest: Callable[[str, dict[str, Fil
                  write_files: Callable[[Path], None]) -> Path:  # fmt: skip
     """Writes the next version beside the others and renames it into place; a failure leaves nothing behind.
 
-    `write_files` fills the directory; `manifest` then gets the version and the digests of what it wrote.
+    `write_files` fills the directory; `manifest` then gets the version and the digests of what it wrote. Raises
+    BundleError when the disk refuses, or when what was written does not load.
     """
     home = models / name
     home.mkdir(parents=True, exist_ok=True)
@@ -109,6 +110,8 @@ def write_bundle(models: Path, name: str, manifest: Callable[[str, dict[str, Fil
         (beside / MANIFEST).write_bytes(encoded)
         load_bundle(beside)
         return beside.rename(home / version)
+    except OSError as error:
+        raise BundleError(home / version, f"cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -128,8 +131,8 @@ def read_manifest(path: Path) -> Manifest:
         return msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError as error:
         raise BundleError(path, "no such file", file=MANIFEST) from error
-    except msgspec.MsgspecError as error:
-        raise BundleError(path, str(error), file=MANIFEST) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+        raise BundleError(path, f"is damaged, or no manifest: {error}", file=MANIFEST) from error
 
 
 def load_bundle(path: Path) -> Bundle:

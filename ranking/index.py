@@ -55,7 +55,11 @@ def build_index(vectors: Scores, recipe: IndexRecipe) -> Any:
 
 
 def write_index(index: Any, path: Path) -> None:
-    faiss.write_index(index, str(path))
+    """Raises OSError when the disk refuses."""
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # faiss knows no other
+        raise OSError(f"{path.name}: {' '.join(str(error).split())}") from error
 
 
 def read_index(path: Path) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -43,8 +44,12 @@ class ModuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def save_module(module: nn.Module, path: Path) -> None:
-    """Writes the module's parameters and persistent buffers as safetensors."""
-    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}, path)
+    """Writes the module's parameters and persistent buffers as safetensors. Raises OSError when the disk refuses."""
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in module.state_dict().items()}
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(f"{path.name}: {error}") from error
 
 
 def load_module(spec: ModuleSpec, bundle: Path, item_embeddings: torch.Tensor) -> nn.Module:

@@ -40,6 +40,7 @@ from service.config import Config, check_sources
 from service.errors import ServiceError
 from service.events import EventDoor
 from service.freshness import Freshness
+from service.http.edge import Runner
 from service.http.server import Api
 from service.items import ItemDoor
 from service.metrics import Metrics
@@ -83,7 +84,7 @@ class App:
         `shared`: other workers listen on it too, and the kernel spreads connections over them.
         """
         application = self.api.application(self.config.service.max_body_bytes)
-        self.runner = web.AppRunner(
+        self.runner = Runner(
             application,
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from features.errors import FeaturesError, InputError
+from features.generate_words import KINDS
 from ranking.errors import RankingError
 from service.console import errors
 from service.errors import ConfigError, ServiceError
@@ -20,6 +21,7 @@ FORMATS = ("generic", "online-retail")
 def parser() -> argparse.ArgumentParser:
     """The command line. Commands import what they need when they run: Feast alone takes seconds."""
     top = argparse.ArgumentParser(prog="endcap", description="Real-time recommendations on a Feast feature store.")
+    top.add_argument("--version", action=Version, nargs=0, help="print the version and end")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
@@ -37,8 +39,10 @@ def parser() -> argparse.ArgumentParser:
 
     generate = command("generate", "Make up a shop: items, shoppers and their events.")
     generate.add_argument("--seed", type=int, default=7)
+    least = {"items": len(KINDS), "users": 1, "events": 1, "days": 1}
     for name, default in (("items", 10_000), ("users", 5_000), ("events", 300_000), ("days", 60)):
-        generate.add_argument(f"--{name}", type=positive, default=default, help=f"(default: {default:,})")
+        text = f"(default: {default:,}; at least {least[name]})"
+        generate.add_argument(f"--{name}", type=int, default=default, help=text)
 
     imports = command("import", "Bring in a shop's events and items.")
     imports.add_argument("--format", choices=FORMATS, default="generic")
@@ -81,11 +85,21 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--workers", type=positive, help="processes on the same port (default: from endcap.toml)")
     demo = command("demo", "All of it: a shop, its features, a model, and the running service.")
     demo.add_argument("--data", type=Path, nargs="+", metavar="FILE", help="import these instead of making a shop up")
-    demo.add_argument("--format", choices=FORMATS, default="generic")
+    demo.add_argument("--format", choices=FORMATS, help="how to read them (default: generic)")
     for one in (serve, demo):
         one.add_argument("--host", help="(default: from endcap.toml)")
         one.add_argument("--port", type=port, help="(default: from endcap.toml; 0: any free one)")
     return top
+
+
+class Version(argparse.Action):
+    """Looks the version up when it is asked for: no other command needs it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version('endcap')}")
+        parser.exit()
 
 
 def positive(text: str) -> int:
@@ -109,12 +123,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, terminated)
     try:
         run(arguments)
-    except (InputError, ConfigError) as error:
-        return complain(error, 2)
-    except (FeaturesError, RankingError, ServiceError) as error:
-        return complain(error, 1)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if (code := signal_behind(error)) is not None:
+            return code
+        if isinstance(error, InputError | ConfigError):
+            return complain(error, 2)
+        if isinstance(error, FeaturesError | RankingError | ServiceError):
+            return complain(error, 1)
+        if isinstance(error, OSError):
+            return complain(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+        raise
     return 0
 
 
@@ -184,7 +204,20 @@ def terminated(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def complain(error: Exception, code: int) -> int:
+def signal_behind(error: BaseException) -> int | None:
+    """The exit code of the signal that this error came of; None where there was none. DuckDB, for one, turns Ctrl-C and
+    SIGTERM into an error of its own."""
+    before: BaseException | None = error
+    while before is not None:
+        if isinstance(before, KeyboardInterrupt):
+            return 130
+        if isinstance(before, SystemExit):
+            return int(before.code or 0)
+        before = before.__cause__ or before.__context__
+    return None
+
+
+def complain(error: Exception | str, code: int) -> int:
     errors.print(f"endcap: {error}", style="red", markup=False, soft_wrap=True)
     return code
 

@@ -5,16 +5,20 @@ The only module that reads it, and the only one that may read the environment.
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from ranking.train.config import TrainConfig
-from service.errors import ConfigError
-from service.placements import Placement
+from service.errors import ConfigError, FieldError
+from service.mistakes import mistakes
+from service.placements import SOURCE_NAMES, Placement
 
 FILE = "endcap.toml"
 
@@ -96,15 +100,30 @@ def read_config(directory: Path) -> Config:
     """Reads `endcap.toml`. Raises ConfigError, one line that names the file and the setting."""
     path = directory / FILE
     try:
-        config = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Config)
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; `endcap init {directory}` makes one") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
-        raise ConfigError(f"{path}: {place.rstrip('`').lstrip('.') or 'top level'}: {text}") from error
+    if wrong := next(chain(not_finite(raw), mistakes(raw, Config)), None):
+        raise ConfigError(f"{path}: {wrong.path or 'top level'}: {wrong.message}")
+    config = msgspec.convert(raw, Config)
+    check_sources(directory, config, SOURCE_NAMES)
     return config
+
+
+def not_finite(value: Any, path: str = "") -> Iterator[FieldError]:
+    """The numbers of a TOML document that are none: `inf` passes every lower bound, and no setting means it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield FieldError(path, f"{value} is no setting; a finite number is")
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from not_finite(one, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from not_finite(one, f"{path}[{place}]")
 
 
 def check_sources(directory: Path, config: Config, known: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from features.progress import Report
@@ -35,15 +36,20 @@ def step(title: str) -> Iterator[Step]:
     """Shows `title` with a moving bar on a terminal (elsewhere a plain line), then how long it took and its report."""
     began = time.perf_counter()
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as bar:
             running = Step(bar, title)
             yield running
     else:
-        console.print(f"{title} …", soft_wrap=True)
+        console.print(f"{title} …", soft_wrap=True, markup=False)
         running = Step(None, title)
         yield running
-    console.print(f"[bold]{title}[/bold]: {time.perf_counter() - began:.1f} s", soft_wrap=True)
+    console.print(f"[bold]{escape(title)}[/bold]: {time.perf_counter() - began:.1f} s", soft_wrap=True)
     show(running.report)
 
 
@@ -51,8 +57,7 @@ def show(report: Report) -> None:
     """One line for each kind of count, nothing for an empty one."""
     for verb, counts in (("read", report.read), ("dropped", report.dropped), ("wrote", report.wrote)):
         if counts:
-            console.print(
-                f"  {verb}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()), soft_wrap=True
-            )
+            shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            console.print(f"  {verb}: {shown}", soft_wrap=True, markup=False)
     for note in report.notes:
-        console.print(f"  {note}", soft_wrap=True)
+        console.print(f"  {note}", soft_wrap=True, markup=False)

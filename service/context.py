@@ -30,7 +30,9 @@ def override(context: Mapping[str, Any] | None, schema: UserSchema) -> dict[str,
             wanted = "a number" if matches[0] in numbers else "a string"
             errors.append(FieldError(f"context.{name}", f"{matches[0]} takes {wanted}, not {value!r}"))
         elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
-            errors.append(FieldError(f"context.{name}", "is beyond what a 64-bit integer holds"))
+            errors.append(
+                FieldError(f"context.{name}", "is out of range: a number may have up to 9.2e18 on either side of 0")
+            )
         else:
             values[matches[0]] = value
     if errors:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.files import replace_file
 from features.store import connection, set_address
 from service.config import FILE, Config, read_config
 from service.console import console
@@ -117,6 +118,4 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: Mapping[str, object]) -> None:
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(record), encoding="utf-8")
-    beside.replace(path)
+    replace_file(path, json.dumps(record).encode())

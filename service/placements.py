@@ -9,13 +9,22 @@ from msgspec import Meta, Struct
 
 from service.errors import UnknownPlacement
 
+SOURCE_NAMES = ("personal", "session", "covisit", "similar", "popular", "new")
+"""The candidate sources that `service/app.py` makes, known without importing what they need."""
+
 
 class PlacementFilters(Struct, frozen=True, forbid_unknown_fields=True):
     """What a placement never shows, besides what is out of stock, whatever the request says."""
 
-    categories: list[str] | None = None
+    categories: Annotated[list[str], Meta(min_length=1)] | None = None
     price_min: float | None = None
     price_max: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.price_min is not None and self.price_max is not None and self.price_min > self.price_max:
+            raise ValueError(
+                f"price_min {self.price_min:g} is above price_max {self.price_max:g}: no item can be shown"
+            )
 
 
 class PlacementRules(Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ Which file is which is told by its columns:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,22 +18,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.columns import first_true, repeated
+from features.columns import TIMESTAMP, first_true, repeated
 from features.errors import InputError
 from features.importers import values
+from features.importers.reasons import BACK, LATER
 from features.importers.sources import Source, read_sources
 from features.progress import Progress, Report, silent
-from features.shop import EVENTS, ITEMS, USERS, Shop, sorted_events
+from features.shop import EVENTS, ITEMS, RESERVED, USERS, Shop, sorted_events
 
 Kind = Literal["events", "items", "users"]
 
 
-def import_generic(files: Sequence[Path], progress: Progress = silent) -> tuple[Shop, Report]:
+def import_generic(
+    files: Sequence[Path], progress: Progress = silent, until: datetime | None = None
+) -> tuple[Shop, Report]:
     """The shop in `files` (CSV, also gzipped, or Parquet), and what was read and dropped. Ids become strings.
 
     Times and how seconds are told from milliseconds: `features.importers.values.times`. An item without `in_stock` is
-    in stock; a user of whom no file speaks has the country ''. Exact duplicates among the events, and events of items
-    that the items file lacks, are dropped and counted. `progress` counts bytes.
+    in stock; a user of whom no file speaks has the country ''. Dropped and counted are events after `until`, those with
+    a quantity below 0 (what was sent back), exact duplicates, and events of items that the items file lacks. `progress`
+    counts bytes.
     Raises InputError, naming file, row and column, for anything else that is not as it should be.
     """
     sources = read_sources(files, progress)
@@ -46,7 +51,10 @@ def import_generic(files: Sequence[Path], progress: Progress = silent) -> tuple[
     items, users = _items(_only(by_kind, "items")), None
     if by_kind["users"]:
         users = _users(_only(by_kind, "users"))
-    events = _known(_distinct(pa.concat_tables(events_of), report), items, report)
+    events = _usable(pa.concat_tables(events_of), until, report)
+    if events.num_rows == 0:
+        raise InputError(f"no event is left: each is {LATER} or has a {BACK}", file=by_kind["events"][0].path)
+    events = _known(_distinct(events, report), items, report)
     if events.num_rows == 0:
         raise InputError("no event is left: none is of an item in the items file", file=by_kind["events"][0].path)
     shop = Shop(sorted_events(events), items, with_users_of(events, users))
@@ -121,6 +129,8 @@ def _items(source: Source) -> pa.Table:
     )
     _no_repeats(source, "item_id", table["item_id"])
     for name in given:
+        if name in RESERVED:
+            raise source.error("Endcap counts this itself; the column needs another name", column=name)
         if name not in ITEMS.names:
             read = values.numbers if values.is_numeric(source, name) else values.words
             table = table.append_column(name, read(source, name))
@@ -146,6 +156,19 @@ def _no_others(source: Source, schema: pa.Schema) -> None:
 def _no_repeats(source: Source, column: str, ids: pa.ChunkedArray) -> None:
     if (index := first_true(repeated(ids))) is not None:
         raise source.error(f"{ids[index].as_py()!r} is in an earlier row too", index=index, column=column)
+
+
+def _usable(events: pa.Table, until: datetime | None, report: Report) -> pa.Table:
+    events = _without(events, pc.less(events["quantity"], 0.0), BACK, report)
+    if until is None:
+        return events
+    return _without(events, pc.greater(events["timestamp"], pa.scalar(until, TIMESTAMP)), LATER, report)
+
+
+def _without(events: pa.Table, bad: pa.ChunkedArray, reason: str, report: Report) -> pa.Table:
+    kept = events.filter(pc.invert(pc.fill_null(bad, False)))
+    report.dropped[reason] = events.num_rows - kept.num_rows
+    return kept
 
 
 def _distinct(events: pa.Table, report: Report) -> pa.Table:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from features.errors import InputError
 from features.importers import gifts, values
+from features.importers.reasons import LATER
 from features.importers.sources import Source, read_sources
 from features.progress import Progress, Report, silent
 from features.shop import EVENTS, ITEMS, USERS, Shop, sorted_events
@@ -30,7 +31,10 @@ _SERVICES = r"\b(?:carriage|postage|packing charge|gift voucher|high resolution 
 
 
 def import_online_retail(
-    files: Sequence[Path], progress: Progress = silent, shift_to: datetime | None = None
+    files: Sequence[Path],
+    progress: Progress = silent,
+    shift_to: datetime | None = None,
+    until: datetime | None = None,
 ) -> tuple[Shop, Report]:
     """The shop in `files`, and what was read and dropped. `progress` counts bytes.
 
@@ -41,14 +45,15 @@ def import_online_retail(
     - Every item counts as in stock: the file does not say. A customer's country is the most frequent; unspecified: ''.
 
     With `shift_to` (naive: UTC) all times move by the same whole number of days, so that the newest event falls on the
-    last such time at or before it; `Report.notes` says by how many.
+    last such time at or before it; `Report.notes` says by how many. Without it, lines after `until` are dropped.
     Raises InputError, naming file, row and column, for a file that is not in this format.
     """
     sources = read_sources(files, progress)
     report = Report(read={str(source.path): source.table.num_rows for source in sources})
     if not sources:
         raise InputError("no file is given")
-    lines = _sifted(pd.concat([_lines(source) for source in sources], ignore_index=True), report)
+    lines = pd.concat([_lines(source) for source in sources], ignore_index=True)
+    lines = _sifted(lines, report, until if shift_to is None else None)
     if lines.empty:
         raise InputError("no purchase of a known customer is left", file=files[0])
     purchases = _merged(lines, report)
@@ -79,8 +84,8 @@ def _lines(source: Source) -> pd.DataFrame:
     )
 
 
-def _sifted(lines: pd.DataFrame, report: Report) -> pd.DataFrame:
-    """The lines that are purchases of goods by known customers."""
+def _sifted(lines: pd.DataFrame, report: Report, until: datetime | None) -> pd.DataFrame:
+    """The lines that are purchases of goods by known customers, up to a time if one is given."""
     service = lines["description"].str.contains(_SERVICES, case=False, regex=True)
     reasons = {
         "cancelled invoice (InvoiceNo starts with C)": lines["invoice"].str.upper().str.startswith("C"),
@@ -89,6 +94,8 @@ def _sifted(lines: pd.DataFrame, report: Report) -> pd.DataFrame:
         "price not above 0": ~(lines["price"] > 0),
         "not a product (postage, fees, vouchers, manual entries)": ~lines["item"].str.match(_GOODS) | service,
     }
+    if until is not None:
+        reasons[LATER] = lines["time"] > until
     kept = pd.Series(True, index=lines.index)
     for reason, drop in reasons.items():
         report.dropped[reason] = int((kept & drop).sum())

@@ -18,6 +18,7 @@ _ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)
 _ZONE = r"(Z|:\d\d.*[+-]\d\d(:?\d\d)?)$"
 _EPOCH = r"^\d{1,17}(\.\d{1,9})?$"
 _MILLISECONDS_FROM, _NEITHER_FROM = 1e11, 1e14  # as seconds: the year 5138; as milliseconds: the same
+_NO_TIME = f"this is no time from {EARLIEST:%Y} to {LATEST:%Y}"
 _TRUE, _FALSE = ["true", "t", "yes", "y", "1"], ["false", "f", "no", "n", "0"]
 
 
@@ -79,14 +80,12 @@ def times(source: Source, column: str) -> pa.ChunkedArray:
     """
     values = _decoded(source.table[column])
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-        stamps = values.cast(pa.timestamp("us", tz=getattr(values.type, "tz", None)), safe=False)
-        # An Arrow time with a zone is held in UTC already; one without is taken as UTC.
-        stamps = stamps.cast(pa.int64()).cast(TIMESTAMP)
+        stamps = _convert(source, column, values, _from_typed, _NO_TIME)
     elif _is_number(values.type):
         stamps = _convert(source, column, values, _from_epoch, "{value} is not a time")
     else:
         stamps = _parsed_times(source, column, pc.utf8_trim_whitespace(words(source, column)))
-    _refuse(source, column, stamps, outside_time, f"this is no time from {EARLIEST:%Y} to {LATEST:%Y}")
+    _refuse(source, column, stamps, outside_time, _NO_TIME)
     return stamps
 
 
@@ -109,6 +108,14 @@ def _parsed_times(source: Source, column: str, text: pa.ChunkedArray) -> pa.Chun
     iso = _convert(source, column, pc.if_else(is_iso, text, nothing), _from_iso, no_time)
     epoch = _convert(source, column, pc.if_else(is_epoch, text, nothing), _from_epoch, no_time)
     return pc.coalesce(iso, epoch)
+
+
+def _from_typed(stamps: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = pa.timestamp("us", tz=getattr(stamps.type, "tz", None))
+    # Digits finer than a microsecond may go; a time that does not fit in its microseconds may not become another one.
+    options = pc.CastOptions(target_type=kind, allow_time_truncate=True, allow_time_overflow=False)
+    # An Arrow time with a zone is held in UTC already; one without is taken as UTC.
+    return stamps.cast(options=options).cast(pa.int64()).cast(TIMESTAMP)
 
 
 def _from_iso(text: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -171,7 +178,11 @@ def _convert(
 
 
 def _say(why: str, source: Source, column: str, index: int) -> str:
-    value = source.table[column][index].as_py()
+    scalar = source.table[column][index]
+    try:
+        value = scalar.as_py()
+    except (OverflowError, ValueError):  # an Arrow time that Python's cannot be
+        value = scalar.value
     # A field may be megabytes long; the message stays one line.
     return why.format(value=value[:60] if isinstance(value, str) else value)
 

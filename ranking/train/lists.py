@@ -33,6 +33,8 @@ def make_lists(
     labels = take(labels, np.lexsort((labels.time, labels.visit)))
     day = popularity.at(labels.time)
     chosen = draw(labels, day >= 0, config.ranker_examples, random)
+    if not len(chosen):
+        raise TrainingError("none of the newest examples comes after a snapshot of popularity: the ranker cannot learn")
     ends = np.searchsorted(labels.visit, labels.visit[chosen], "right")
     blocks = np.array_split(np.arange(len(chosen)), range(BLOCK, len(chosen), BLOCK))
     parts = [block(labels, chosen[some], ends[some], inputs, retriever, config, random) for some in blocks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -12,11 +13,13 @@ import torch
 from rich.table import Table
 
 from features.errors import InputError
+from features.files import replace_file
 from features.registry import service_features
 from features.shop import Shop, read_shop
 from features.store import open_store
 from features.training import examples, point_in_time
 from ranking.bundle import load_bundle
+from ranking.errors import TrainingError
 from ranking.forward import forward
 from ranking.train.data import POPULARITY, TrainingData
 from ranking.train.evaluate import Evaluation
@@ -33,14 +36,20 @@ MODEL = "default"
 
 
 def train(directory: Path, *, evaluate: bool) -> None:
-    """Trains on all events, after measuring a twin that has not seen the newest ones, and writes the next version."""
+    """Trains on all events, after measuring a twin that has not seen the newest ones, and writes the next version.
+
+    A shop too small to hold anything out is trained on all the same, without figures.
+    """
     here = Deployment.at(directory)
     shop, data, cut = gather(here)
     metrics = {}
     if evaluate:
-        found = measure(here, shop, data, cut)
-        show(found)
-        metrics = found.metrics()
+        try:
+            found = measure(here, shop, data, cut)
+            show(found)
+            metrics = found.metrics()
+        except TrainingError as error:
+            console.print(f"  no evaluation: {error}", soft_wrap=True, markup=False)
     with step("Training on everything") as running:
         trained = train_model(data, here.config.train, running)
         path = save(trained, here.models, MODEL, metrics, here.shop_id())
@@ -53,16 +62,24 @@ def train(directory: Path, *, evaluate: bool) -> None:
 def evaluate(directory: Path, json: Path | None) -> None:
     """Trains on the older events, measures on the newest, prints the figures and writes them where asked."""
     here = Deployment.at(directory)
-    if json is not None and not json.parent.is_dir():
-        raise InputError("no such directory", file=json.parent)
+    if json is not None:
+        check_writable(json)
     shop, data, cut = gather(here)
     found = measure(here, shop, data, cut)
     show(found)
     if json is not None:
-        beside = json.with_name(f".{json.name}.partial")
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-        beside.replace(json)
-        console.print(f"  wrote: {json}")
+        replace_file(json, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        console.print(f"  wrote: {json}", markup=False)
+
+
+def check_writable(path: Path) -> None:
+    """Raises InputError where no file can stand, so that minutes of work do not end in a refusal."""
+    if path.is_dir():
+        raise InputError("is a directory", file=path)
+    if not path.parent.is_dir():
+        raise InputError("no such directory", file=path.parent)
+    if not os.access(path.parent, os.W_OK):
+        raise InputError("may not be written to", file=path.parent)
 
 
 def gather(here: Deployment) -> tuple[Shop, TrainingData, pd.Timestamp]:

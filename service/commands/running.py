@@ -17,11 +17,13 @@ import uvloop
 from msgspec import structs
 
 from features.consumer import Consumer
+from features.errors import InputError
 from features.pipeline import Pipeline
 from features.store import connection, project_of
 from ranking.bundle import read_manifest, versions
 from service import app
 from service.commands import data, models
+from service.config import ServiceConfig
 from service.console import console
 from service.deployment import Deployment
 from service.errors import ConfigError, ServiceError
@@ -107,14 +109,24 @@ def announce(here: Deployment, host: str | None, running: app.App, port: int) ->
     return url
 
 
-def demo(directory: Path, host: str | None, port: int | None, files: list[Path] | None, form: str) -> None:
+def demo(directory: Path, host: str | None, port: int | None, files: list[Path] | None, form: str | None) -> None:
     """A shop, its features, a model, the running service; what an earlier demo made is used again."""
-    if not Deployment.exists(directory):
+    if form is not None and not files:
+        raise ConfigError(
+            "--format says how to read --data, and there is none (make demo DATA=…, endcap demo --data …)"
+        )
+    form = form or "generic"
+    present = Deployment.exists(directory)
+    settings = Deployment.at(directory).config.service if present else ServiceConfig()
+    wanted = settings.port if port is None else port
+    if wanted and taken(host or settings.host, wanted):
+        raise ServiceError(f"port {wanted} is in use; choose another (make demo PORT=…, endcap demo --port …)")
+    if not present:
+        for file in files or ():
+            if not file.is_file():
+                raise InputError("there is no such file", file=file)
         data.init(directory, "shop", None)
     here = Deployment.at(directory)
-    wanted = here.config.service.port if port is None else port
-    if wanted and taken(host or here.config.service.host, wanted):
-        raise ServiceError(f"port {wanted} is in use; choose another (make demo PORT=…, endcap demo --port …)")
     with here.online_store():
         bring_in(here, files, form)
         if here.is_materialized() and not empty(here):

@@ -20,11 +20,21 @@ BODY_TIMEOUT_S = 5.0
 NDJSON = "application/x-ndjson"
 
 
+CODINGS = ("identity", "gzip", "deflate")
+"""How a body may be compressed."""
+
+
 def body_type(request: web.Request, *known: str) -> str:
-    """The body's media type. Raises UnsupportedMedia when it is not one of the known ones."""
+    """The body's media type. Raises UnsupportedMedia when it is not one of the known ones, or in another encoding than
+    UTF-8, or compressed in a way that we do not read."""
+    found = request.headers.get("Content-Type", "missing")
     if request.content_type not in known:
-        found = request.headers.get("Content-Type", "missing")
-        raise UnsupportedMedia(f"Content-Type is {found!r}, expected {' or '.join(known)}")
+        raise UnsupportedMedia(f"Content-Type is {found[:100]!r}, expected {' or '.join(known)}")
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise UnsupportedMedia(f"Content-Type is {found[:100]!r}; JSON is read in UTF-8 only")
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.lower() not in CODINGS:
+        raise UnsupportedMedia(f"Content-Encoding is {coding[:100]!r}, expected one of {', '.join(CODINGS)}")
     return str(request.content_type)
 
 
@@ -62,6 +72,19 @@ def problem(
     return web.Response(
         body=msgspec.json.encode(content), status=found.status, content_type="application/problem+json", headers=headers
     )
+
+
+def problem_of(error: web.HTTPException, request: web.Request, trace: Trace) -> web.Response:
+    """What aiohttp refuses by itself, as problem details that say what would have been right."""
+    if isinstance(error, web.HTTPNotFound):
+        detail = f"there is nothing at {request.path[:200]}"
+    elif isinstance(error, web.HTTPMethodNotAllowed):
+        detail = f"{request.method[:20]} is not among {', '.join(sorted(error.allowed_methods))}"
+    elif isinstance(error, web.HTTPRequestEntityTooLarge):
+        detail = f"a body may have {request.client_max_size:,} bytes, decompressed (service.max_body_bytes)"
+    else:
+        detail = " ".join((error.text or "").split())[:200]
+    return problem(Look(error.status, error.reason.lower().replace(" ", "-"), error.reason), detail, trace, allow=error)
 
 
 def json_response(content: Any) -> web.Response:

@@ -10,13 +10,13 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from service.errors import Look, NotReady, look
+from service.errors import NotReady, look
 from service.http.console_page import ConsoleApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
 from service.http.openapi import openapi
-from service.http.respond import body, json_response, problem
+from service.http.respond import body, json_response, problem, problem_of
 from service.http.strict import StrictDecoder
 from service.recommend import Recommender
 from service.trace import Trace
@@ -136,7 +136,7 @@ class Api:
             status = error.status
             if status < 400:
                 raise
-            return problem(Look(status, error.reason.lower().replace(" ", "-"), error.reason), "", trace, allow=error)
+            return problem_of(error, request, trace)
         except Exception as error:
             found = look(error)
             if found is None:

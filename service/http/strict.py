@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from service.errors import FieldError, InvalidRequest, MalformedBody
+from service.mistakes import mistakes
 
 T = TypeVar("T")
 
@@ -133,30 +135,11 @@ class StrictDecoder:
             raise MalformedBody(reason(error)) from error
 
     def complaints(self, raw: Any, first: msgspec.ValidationError) -> list[FieldError]:
-        """msgspec stops at the first bad field; this asks it about each one alone."""
-        if not isinstance(raw, dict):
-            return [FieldError("", f"Expected an object, got {type(raw).__name__}")]
-        errors: list[FieldError] = []
-        for name, value in raw.items():
-            if len(errors) == MOST_ERRORS:
-                return [*errors, FieldError("", f"and more; the first {MOST_ERRORS} are listed")]
-            if name not in self.fields:
-                errors.append(FieldError(name[:100], f"Unknown field; known: {', '.join(sorted(self.fields))}"))
-                continue
-            try:
-                msgspec.convert(value, self.fields[name].type)
-            except msgspec.ValidationError as error:
-                errors.append(field_error(name, str(error)))
-        errors += [
-            FieldError(name, "Missing") for name, field in self.fields.items() if field.required and name not in raw
-        ]
-        return errors or [field_error("", str(first))]
-
-
-def field_error(name: str, message: str) -> FieldError:
-    """msgspec's `Expected … - at `$.item_ids[3]`` -> path `session.item_ids[3]` and the rest of the message."""
-    text, _, place = message.partition(" - at `$")
-    return FieldError((name + place.rstrip("`")).lstrip("."), text)
+        """Every mistake, the first MOST_ERRORS of them."""
+        errors = list(itertools.islice(mistakes(raw, self.kind), MOST_ERRORS + 1))
+        if len(errors) > MOST_ERRORS:
+            errors[MOST_ERRORS:] = [FieldError("", f"and more; the first {MOST_ERRORS} are listed")]
+        return errors or [FieldError("", str(first))]
 
 
 def reason(error: Exception) -> str:

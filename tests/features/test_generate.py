@@ -69,8 +69,13 @@ def test_small_and_lopsided_shops_have_their_exact_size_too(size: tuple[int, int
 
 @pytest.mark.parametrize(("name", "number"), [("items", 39), ("users", 0), ("events", 0), ("days", 0), ("seed", -1)])
 def test_numbers_that_are_too_small_are_refused(name: str, number: int) -> None:
-    with pytest.raises(InputError, match=f"{name} must be at least {number + 1}, not {number}"):
+    with pytest.raises(InputError, match=f"--{name} must be at least {number + 1}, not {number}"):
         generate_shop(**{name: number})  # type: ignore[arg-type]
+
+
+def test_more_days_than_since_1970_are_refused_by_the_option_s_name() -> None:
+    with pytest.raises(InputError, match=r"--days must be at most 20\d\d\d, not 100000: no event may lie before 1970"):
+        generate_shop(days=100_000)
 
 
 def test_titles_are_all_different_and_name_the_material(shop: Shop) -> None:

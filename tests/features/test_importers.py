@@ -172,9 +172,21 @@ def test_exact_duplicates_and_events_of_unknown_items_are_dropped_and_counted(tm
     shop, report = import_generic([events, write(tmp_path / "i.csv", ITEMS_CSV)])
     assert shop.events.num_rows == 3
     assert report.dropped == {
+        "quantity below 0": 0,
         "exact duplicate of another event": 3,
         "event of an item that the items file lacks": 1,
     }
+
+
+def test_events_of_a_time_to_come_and_what_was_sent_back_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = ["u1,a1,view,2026-01-01T00:00:01Z,0", "u2,a1,view,2062-01-01,", "u3,a1,purchase,2025-12-31,-2"]
+    events = write(tmp_path / "e.csv", "user_id,item_id,event,timestamp,quantity\n" + "\n".join(rows) + "\n")
+    until = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    shop, report = import_generic([events, write(tmp_path / "i.csv", ITEMS_CSV)], until=until)
+    assert shop.events["user_id"].to_pylist() == shop.users["user_id"].to_pylist() == ["u1"]
+    assert report.dropped["later than now + events.max_ahead_s"] == 1 and report.dropped["quantity below 0"] == 1
+    with pytest.raises(InputError, match="no event is left: each is later than now"):
+        import_generic([events, tmp_path / "i.csv"], until=datetime(2000, 1, 1, tzinfo=UTC))
 
 
 HEAD = "user_id,item_id,event,timestamp,quantity,price\n"
@@ -229,7 +241,9 @@ def test_events_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, even
         ("item_id,title,price\na1,Mug,-1\n", "items.csv: row 2, column price: '-1' is no price"),
         ("item_id,title,in_stock\na1,Mug,maybe\n", "items.csv: row 2, column in_stock: 'maybe' is no yes or no"),
         ("item_id,title,size\na1,Mug,1\na2,Bag,inf\n", "items.csv: row 3, column size: 'inf' is not finite"),
+        ("item_id,title,events_24h\na1,Mug,1\n",
+         "items.csv: column events_24h: Endcap counts this itself; the column needs another name"),
     ],
-)
+)  # fmt: skip
 def test_items_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, items: str, message: str) -> None:
     assert refusal(tmp_path, items=items) == message

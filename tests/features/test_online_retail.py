@@ -31,12 +31,22 @@ def line(
     return f'{invoice},{code},"{description}",{quantity},{date},{price},{customer},{country}\n'
 
 
-def load(folder: Path, *lines: str, shift_to: datetime | None = None) -> tuple[Shop, Report]:
+def load(
+    folder: Path, *lines: str, shift_to: datetime | None = None, until: datetime | None = None
+) -> tuple[Shop, Report]:
     path = folder / "retail.csv.gz"
     path.write_bytes(gzip.compress((HEADER + "".join(lines)).encode()))
-    shop, report = import_online_retail([path], shift_to=shift_to)
+    shop, report = import_online_retail([path], shift_to=shift_to, until=until)
     validate(shop)
     return shop, report
+
+
+def test_lines_of_a_time_to_come_are_dropped_unless_all_times_move_before_it(tmp_path: Path) -> None:
+    until, lines = datetime(2020, 1, 1, tzinfo=UTC), (line(), line(invoice="536366", date="2062-12-01 08:26:00"))
+    shop, report = load(tmp_path, *lines, until=until)
+    assert shop.events.num_rows == 1 and report.dropped["later than now + events.max_ahead_s"] == 1
+    shop, report = load(tmp_path, *lines, until=until, shift_to=datetime(2026, 1, 1, tzinfo=UTC))
+    assert shop.events.num_rows == 2 and "later than now + events.max_ahead_s" not in report.dropped
 
 
 def test_a_line_becomes_a_purchase_of_the_invoice(tmp_path: Path) -> None:

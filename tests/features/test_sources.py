@@ -45,6 +45,22 @@ def test_a_gzip_file_with_a_flipped_bit_and_one_that_is_none_are_refused(tmp_pat
             import_generic([path, items])
 
 
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        pa.array([1, 2**62], pa.timestamp("us")),
+        pa.array([1, 2**62], pa.timestamp("ms")),
+        pa.array([1, -(2**62)], pa.timestamp("ms", "Asia/Tokyo")),
+        pa.array([1, 2**31 - 1], pa.date32()),
+    ],
+)
+def test_a_time_that_no_calendar_has_is_a_bad_row_and_never_another_time(tmp_path: Path, stamps: pa.Array) -> None:
+    columns = {"user_id": ["u1", "u1"], "item_id": ["a1", "a1"], "event": ["view", "view"], "timestamp": stamps}
+    files = [parquet(tmp_path / "events.parquet", columns), write(tmp_path / "items.csv", ITEMS_CSV)]
+    with pytest.raises(InputError, match="row 2, column timestamp: this is no time from 1970 to 2200"):
+        import_generic(files)
+
+
 def test_a_parquet_file_that_is_cut_short_or_holds_wrong_types_is_refused(tmp_path: Path) -> None:
     items = write(tmp_path / "items.csv", ITEMS_CSV)
     good = {"user_id": ["u1"], "item_id": ["a1"], "event": ["view"], "timestamp": [1]}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from features.errors import InputError
 from features.history import write_history
 from features.store import apply, init_repo, materialize, open_store
 from features.training import examples, point_in_time
@@ -66,6 +67,17 @@ def test_a_view_taken_out_of_the_definitions_leaves_the_registry(valkey: Server,
     store = open_store(repo)
     assert sorted(one.name for one in store.list_feature_views()) == ["user_activity", "user_profile", "user_recent"]
     assert [one.name for one in store.list_feature_services()] == ["default"]
+
+
+def test_a_feature_that_no_column_holds_is_refused_with_its_view_before_anything_is_loaded(
+    valkey: Server, tmp_path: Path
+) -> None:
+    repo = deploy(tmp_path, "renamed", valkey)
+    path = repo / "definitions.py"
+    path.write_text(path.read_text().replace('name="orders"', 'name="ordres"'))
+    apply(repo)
+    with pytest.raises(InputError, match=r"user_profile\.parquet: column ordres: the view user_profile has a feature"):
+        materialize(repo)
 
 
 def test_nothing_is_left_in_the_working_directory(

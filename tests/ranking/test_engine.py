@@ -14,6 +14,7 @@ import torch
 from ranking.batch import Allowed, Query, Ranked
 from ranking.bundle import Bundle, load_bundle
 from ranking.engine import BatchPath
+from ranking.errors import BundleError
 from ranking.forward import FusedForward, TorchForward, forward
 from service.app import SOURCES
 from tests.ranking.factory import make_bundle
@@ -162,9 +163,15 @@ def test_no_raw_value_makes_a_score_that_is_no_number(path: BatchPath, bad: Any)
     assert len(ranked.rows) == 20 and np.isfinite(ranked.scores).all()
 
 
-def test_loading_refuses_a_bundle_whose_files_are_not_the_manifest_s(tmp_path: Path) -> None:
-    from ranking.errors import BundleError
+@pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff", b'{"name": "\xff"}', b"[]"])
+def test_a_damaged_manifest_is_said_to_be_damaged(tmp_path: Path, content: bytes) -> None:
+    home = make_bundle(tmp_path, items=50)
+    (home / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"manifest\.json: is damaged, or no manifest: "):
+        load_bundle(home)
 
+
+def test_loading_refuses_a_bundle_whose_files_are_not_the_manifest_s(tmp_path: Path) -> None:
     home = make_bundle(tmp_path, items=50)
     for name in sorted(entry.name for entry in home.iterdir() if entry.name != "manifest.json"):
         whole = (home / name).read_bytes()

@@ -166,6 +166,13 @@ async def test_context_replaces_stored_values_and_refuses_what_is_no_input(clien
     assert [i["score"] for i in plain["items"]] != [i["score"] for i in changed["items"]]
     problem = await client.recommend(422, user_id="u1", context={"device": "phone", "views_1h": "many"})
     assert {error["path"] for error in problem["errors"]} == {"context.device", "context.views_1h"}
+    problem = await client.recommend(422, user_id="u1", context={"tenure_days": -1e300})
+    assert problem["errors"] == [
+        {
+            "path": "context.tenure_days",
+            "message": "is out of range: a number may have up to 9.2e18 on either side of 0",
+        }
+    ]
 
 
 async def test_rank_orders_the_callers_items_and_lists_the_unknown(client: Client) -> None:

@@ -86,9 +86,30 @@ def test_a_required_field_that_is_missing_is_named() -> None:
     assert refused(b"{}", StrictDecoder(RankRequest)) == {"item_ids": "Missing"}
 
 
-@pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"3"])
-def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
-    assert "" in refused(body)
+def test_several_mistakes_within_one_field_are_all_named() -> None:
+    body = b'{"session": {"item_ids": [1, "a", ""], "x": 1}, "filter": {"price": {"min": -1, "max": "a"}}}'
+    assert set(refused(body)) == {
+        "session.item_ids[0]", "session.item_ids[2]", "session.x", "filter.price.min", "filter.price.max",
+    }  # fmt: skip
+    assert refused(b'{"context": {"a": [1], "b": {}}}').keys() == {"context.a", "context.b"}
+
+
+def test_of_very_many_mistakes_the_first_twenty_are_named() -> None:
+    found = refused(b'{"session": {"item_ids": [' + b"1," * 150 + b"1]}}")
+    assert len(found) == 21 and found[""] == "and more; the first 20 are listed"
+
+
+def test_a_list_that_is_too_long_is_one_mistake_whatever_it_holds() -> None:
+    assert list(refused(b'{"exclude_item_ids": [' + b"1," * 3000 + b"1]}")) == ["exclude_item_ids"]
+
+
+def test_of_a_value_that_must_be_one_of_a_few_they_are_named() -> None:
+    assert refused(b'{"filter": {"in_stock": false}}') == {"filter.in_stock": "Expected true, got false"}
+
+
+@pytest.mark.parametrize(("body", "got"), [(b"[]", "array"), (b"null", "null"), (b'"x"', "str"), (b"3", "int")])
+def test_a_body_that_is_no_object_is_refused_in_json_s_words(body: bytes, got: str) -> None:
+    assert refused(body) == {"": f"Expected `object`, got `{got}`"}
 
 
 def test_a_full_request_decodes() -> None:
