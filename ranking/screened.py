@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ranking.batch import Rows, Scores
 from ranking.bundle import Bundle
-from ranking.exported import ExportedRanker, user_inputs
+from ranking.exported import ExportedRanker, ExportedTower, user_inputs
 from ranking.factor import Factored, factor, item_table
 from ranking.items import ItemTable
 from ranking.live import longer
@@ -42,8 +42,13 @@ class ShopperSide(nn.Module):
         self.register_buffer("item_embeddings", embeddings, persistent=False)
 
     def forward(self, dense: Tensor, categorical: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-        user = self.tower(dense, categorical, history)
-        given = user_inputs(self.inputs, self.item_embeddings, dense, categorical, history)
+        tower = self.tower
+        wanted = (*self.inputs, *(tower.inputs if isinstance(tower, ExportedTower) else ()))
+        given = user_inputs(wanted, self.item_embeddings, dense, categorical, history)
+        if isinstance(tower, ExportedTower):  # what both look at is looked up once
+            user = tower.program(*(given[name] for name in tower.inputs))
+        else:
+            user = tower(dense, categorical, history)
         given["user"] = user
         return user, self.side(*(given[name] for name in self.inputs))
 
