@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -37,7 +35,6 @@ from ranking.versions import Versions
 from service.answer_log import LOG, AnswerLog
 from service.answered import Answered
 from service.config import Config, check_sources
-from service.errors import ServiceError
 from service.events import EventDoor
 from service.freshness import Freshness
 from service.http.edge import Runner
@@ -49,7 +46,6 @@ from service.prepared import Prepared, prepare
 from service.recommend import Recommender
 from service.served_log import ServedLog, restore
 from service.tallies import Tallies
-from service.workers_metrics import MetricsFolder
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
@@ -263,39 +259,3 @@ class App:
 def as_change(one: Counted) -> Change:
     """What is counted of an item, as the engine takes it."""
     return one.item_id, {**one.counts, STATS_AT: one.at}
-
-
-async def serve(
-    app: App, host: str, port: int, ready: Callable[[App, int], object], workers: MetricsFolder | None = None
-) -> None:
-    """Runs the service until SIGINT or SIGTERM. `ready` is called (and awaited, if it asks for it) once it answers.
-
-    `workers`: where those that listen on the same port leave their figures.
-    """
-    sys.setswitchinterval(0.0005)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(name, stop.set)
-    try:
-        bound = await app.listen(host, port, shared=workers is not None)
-    except OSError as error:
-        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    if workers is not None:
-        app.metrics.others = workers.others
-        workers.start(app.metrics.snapshot)
-    try:
-        loading = asyncio.create_task(app.load())
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if loading.done():
-            await loading
-            outcome = ready(app, bound)
-            if asyncio.iscoroutine(outcome):
-                await outcome
-        await stopping
-    finally:
-        await app.stop()
-        if workers is not None:
-            await workers.stop()
-            workers.write(app.metrics.snapshot())

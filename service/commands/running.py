@@ -21,7 +21,7 @@ from features.errors import InputError
 from features.pipeline import Pipeline
 from features.store import connection, project_of
 from ranking.bundle import read_manifest, versions
-from service import app
+from service import app, process
 from service.commands import data, models
 from service.config import ServiceConfig
 from service.console import console
@@ -47,7 +47,7 @@ def serve(directory: Path, host: str | None, port: int | None, workers: int | No
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    uvloop.run(app.serve(app.App(here.directory, here.config), host, port, ready))
+    uvloop.run(process.serve(app.App(here.directory, here.config), host, port, ready))
 
 
 def supervise(here: Deployment, host: str | None, port: int | None, workers: int) -> None:
@@ -74,7 +74,7 @@ def supervise(here: Deployment, host: str | None, port: int | None, workers: int
                 if number == 0:
                     announce(here, host, running, port)
 
-            uvloop.run(app.serve(app.App(here.directory, config, prepared), host, bound, say, figures))
+            uvloop.run(process.serve(app.App(here.directory, config, prepared), host, bound, say, figures))
             return 0
 
         Supervisor(workers, work, drain_s=here.config.service.drain_s, died=figures.end).run()
