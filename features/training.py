@@ -115,12 +115,10 @@ def rows_only(store: Any, views: Mapping[str, Any], directory: Path) -> Any:
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
     from feast.types import Int64
 
-    # Nothing is written online, but Feast makes the file of its default online store, in the working directory.
-    online = {"type": "sqlite", "path": str(directory / "online.db")}
     config = {"project": store.project, "provider": "local", "registry": str(directory / "registry.db")}
     narrow = FeatureStore(
         config=RepoConfig(
-            **config, online_store=online, offline_store={"type": "duckdb"}, entity_key_serialization_version=3
+            **config, online_store=None, offline_store={"type": "duckdb"}, entity_key_serialization_version=3
         )
     )
     known: dict[str, Entity] = {one.name: one for one in store.list_entities()}

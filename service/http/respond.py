@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from aiohttp import web
 from service.errors import DeadlineExceeded, Look, MalformedBody, UnsupportedMedia
 from service.trace import Trace
 from service.wire import BadField, Problem
+
+CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 BODY_TIMEOUT_S = 5.0
 """aiohttp's timeouts do not cover a body that stalls; this does."""
@@ -84,7 +87,9 @@ def problem_of(error: web.HTTPException, request: web.Request, trace: Trace) -> 
         detail = f"a body may have {request.client_max_size:,} bytes, decompressed (service.max_body_bytes)"
     else:
         detail = " ".join((error.text or "").split())[:200]
-    return problem(Look(error.status, error.reason.lower().replace(" ", "-"), error.reason), detail, trace, allow=error)
+    # By the class: Python words the reasons anew from time to time, and clients hold on to a type.
+    slug = CAPITAL.sub("-", type(error).__name__.removeprefix("HTTP")).lower()
+    return problem(Look(error.status, slug, slug.replace("-", " ").capitalize()), detail, trace, allow=error)
 
 
 def json_response(content: Any) -> web.Response:
