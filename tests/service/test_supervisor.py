@@ -121,7 +121,7 @@ def test_sigterm_under_load_answers_what_it_has_taken_and_leaves_no_process(serv
         assert served.process.wait(20) == 0
         for one in running:
             one.result()
-    assert statuses.count(200) > 20
+    assert statuses.count(200) >= 4
     assert set(statuses) <= {200, 503, 0}  # refused at the door, never broken off
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
