@@ -114,6 +114,7 @@ class BatchPath:
         categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)
         needed = any(query.ranked or not USER_SOURCES.isdisjoint(query.sources) for query in queries)
         users = self.models.users(dense, categorical, history, needed)
+        check(users.vectors, "user tower")
         return users, Batch(queries, history, users.vectors, [None] * size, self.covisits)
 
     def exclude(self, batch: Batch) -> list[Rows]:
@@ -170,13 +171,14 @@ class BatchPath:
         rows, keep = candidates.rows, [max(query.keep, query.count) for query in batch.queries]
         ranked = [i for i, query in enumerate(batch.queries) if query.ranked]
         if len(ranked) == len(rows):
-            return self.models.scores(users, rows, self.signals(batch, ranked, rows), keep)
+            return check(self.models.scores(users, rows, self.signals(batch, ranked, rows), keep), "ranker")
         order = -np.broadcast_to(np.arange(rows.shape[1], dtype=np.float32), rows.shape)
         scores = np.where(rows >= 0, order, np.float32(-np.inf))
         if ranked:
             part = rows[ranked]
-            scores[ranked] = self.models.scores(
-                users[ranked], part, self.signals(batch, ranked, part), [keep[i] for i in ranked]
+            kept = [keep[i] for i in ranked]
+            scores[ranked] = check(
+                self.models.scores(users[ranked], part, self.signals(batch, ranked, part), kept), "ranker"
             )
         return scores
 
@@ -202,6 +204,14 @@ class BatchPath:
                 shown = np.where(np.isneginf(shown), shown[best[-1]], shown)
                 best = np.concatenate([best, behind[: query.new]])
             yield Ranked(rows=rows[best], scores=shown[best], retrieval=found[best], source=source[best])
+
+
+def check(said: Scores, module: str) -> Scores:
+    """What a module said, if it is numbers: a score of NaN would stand anywhere, and JSON has none. Minus infinity
+    stands for what is not to be shown. Raises ValueError."""
+    if not (said < np.inf).all():
+        raise ValueError(f"the {module} answered with NaN or infinity")
+    return said
 
 
 def from_request(rows: Rows) -> Merged:

@@ -115,7 +115,8 @@ def keep(scores: F32, slacks: F32, places: I32, found: int, k: int, counts: I64)
     for b in range(BINS):
         counts[b] = 0
     for i in range(found):
-        counts[np.int32((scores[i] - low) * a_width)] += 1
+        place = int((scores[i] - low) * a_width)
+        counts[place if 0 <= place < BINS else 0] += 1  # whatever a query is, nothing else is written to
     b, above = BINS - 1, counts[BINS - 1]
     while above < k:
         b -= 1
@@ -129,9 +130,9 @@ def keep(scores: F32, slacks: F32, places: I32, found: int, k: int, counts: I64)
     edge -= worst + width * np.float32(1e-3)
     kept = 0
     for i in range(found):
-        place = places[i]
+        it = places[i]
         if scores[i] + slacks[i] >= edge:
-            places[kept] = place
+            places[kept] = it
             kept += 1
     return kept
 

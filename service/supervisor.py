@@ -137,6 +137,7 @@ class Supervisor:
                     if place.pid:
                         log.error("worker %d (pid %d) did not end in %g s", place.number, place.pid, self.drain_s)
                         os.kill(place.pid, signal.SIGKILL)
+                end = float("inf")
             signal.sigtimedwait((signal.SIGCHLD,), 0.05)
 
 

@@ -63,3 +63,15 @@ class Wide(nn.Module):
 
     def forward(self, user: Tensor, item_embedding: Tensor) -> Tensor:
         return user.unsqueeze(1) * item_embedding
+
+
+class Broken(nn.Module):
+    """NaN for shoppers over 60, as a logarithm of a negative number gives."""
+
+    def forward(self, dense: Tensor, item_embedding: Tensor) -> Tensor:
+        return torch.log(1.0 - dense[:, :1]) + item_embedding.sum(-1)
+
+
+class BrokenTower(nn.Module):
+    def forward(self, dense: Tensor, history_embeddings: Tensor) -> Tensor:
+        return torch.log(1.0 - dense[:, :1]) + torch.ones_like(history_embeddings[:, 0])

@@ -190,6 +190,22 @@ def test_a_bundle_holds_no_code_and_no_pickle(place: Path) -> None:
                 assert head not in (b"\x80\x02", b"\x80\x04", b"PK"), f"{name}: {entry} is a pickle"
 
 
+@pytest.mark.parametrize(
+    ("old", "name", "said"), [("RANKER", "Broken", "ranker"), ("TOWER", "BrokenTower", "user tower")]
+)
+def test_a_module_that_answers_with_no_number_fails_for_that_shopper_alone(
+    place: Path, old: str, name: str, said: str
+) -> None:
+    """One line that says which module it was; no NaN becomes a score, an index or a place in a list."""
+    bundle = packed(place, SPEC.replace({"RANKER": RANKER, "TOWER": TOWER}[old], own(name)))
+    path = BatchPath(bundle, (Personal(),), CPU)
+    old_one, young = ({"profile:age": age, "profile:plan": "free"} for age in (80, 30))
+    with pytest.raises(ValueError, match=f"the {said} answered with NaN or infinity"):
+        path.recommend([Query(old_one, {"personal": 300}, 20)], lambda stage: nullcontext())
+    (found,) = path.recommend([Query(young, {"personal": 300}, 20)], lambda stage: nullcontext())
+    assert np.isfinite(found.scores).all()
+
+
 def rewritten(**columns: Any) -> Callable[[Path], None]:
     def change(place: Path) -> None:
         whole = table().to_pydict() | columns

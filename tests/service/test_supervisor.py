@@ -19,6 +19,7 @@ import orjson
 import pytest
 
 from service.supervisor import reserve
+from service.workers_metrics import Family, MetricsFolder
 
 BODY = orjson.dumps({"user_id": "u1", "count": 3})
 
@@ -143,3 +144,14 @@ def test_a_port_that_another_program_has_is_not_shared() -> None:
     held = reserve("127.0.0.1", 0)
     assert held.getsockname()[1] > 0
     held.close()
+
+
+def test_of_a_worker_that_died_the_counters_stay_and_the_gauges_go(tmp_path: Path) -> None:
+    folder = MetricsFolder(tmp_path)
+    counter = Family("n", "", "counter", [("n_total", (("a", "x"),), 3.0)])
+    gauge = Family("g", "", "gauge", [("g", (), 7.0)])
+    for pid in (1, 2):
+        folder.write([counter, gauge], str(pid))
+        folder.end(pid)
+    (ended,) = folder.others()
+    assert ended == [Family("n", "", "counter", [("n_total", (("a", "x"),), 6.0)])]
