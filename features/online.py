@@ -7,6 +7,7 @@ by many and, alone, a request waits for nobody.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,10 +95,16 @@ class ReadPlan:
 
 
 class OnlineReader:
-    """Reads users' features. Concurrent reads share writes and replies of one `Pipeline`."""
+    """Reads users' features. Concurrent reads share writes and replies of one `Pipeline`.
 
-    def __init__(self, pipeline: Pipeline, plan: ReadPlan, *, now: Callable[[], float] = time.time) -> None:
-        self.pipeline, self.plan, self.now = pipeline, plan, now
+    What the store said of the last `remember` users read is kept, as it said it, for when it says nothing.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, plan: ReadPlan, *, remember: int = 0, now: Callable[[], float] = time.time
+    ) -> None:
+        self.pipeline, self.plan, self.remember, self.now = pipeline, plan, remember, now
+        self.said: OrderedDict[str, tuple[bytes | None, ...]] = OrderedDict()
 
     async def ping(self) -> None:
         """Raises FeatureStoreError when the store does not answer."""
@@ -106,7 +113,21 @@ class OnlineReader:
     async def read(self, user_id: str) -> UserFeatures:
         """All views of one user. Raises FeatureStoreError; an unknown user is no error, every view is `missing`."""
         reply = await self.pipeline.execute(self.plan.command(user_id))
-        return self.plan.decode(reply, self.now())
+        found = self.plan.decode(reply, self.now())
+        if self.remember and found.known:
+            self.said[user_id] = tuple(reply)
+            self.said.move_to_end(user_id)
+            if len(self.said) > self.remember:
+                self.said.popitem(last=False)
+        return found
+
+    def last_known(self, user_id: str) -> UserFeatures | None:
+        """What the store said of a user when it was last read, with its age now; None where that is not remembered.
+
+        A row that has become older than its view's max age since then is not used.
+        """
+        reply = self.said.get(user_id)
+        return None if reply is None else self.plan.decode(reply, self.now())
 
     async def readings(self, user_id: str) -> list[Reading]:
         """What the store holds of all views of one user. Raises FeatureStoreError."""

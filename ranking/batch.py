@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -40,7 +41,8 @@ class Query:
     together they are asked again without those limits. `keep` items come back in order of score (default: `count`);
     more let rules pass some over. The best `new` candidates that came after training come back in any case, after
     those. `session` are item ids that this visit has touched, newest last. `rank`, if given, replaces retrieval: just
-    these items. Where `ranked` is false the ranker is left out and the sources' own order stands.
+    these items. Where `ranked` is false the ranker is left out and the sources' own order stands. `probe` is the share
+    of an index's lists that is looked into, where it has any.
     """
 
     features: Mapping[str, Value]
@@ -54,6 +56,7 @@ class Query:
     exclude: Sequence[str] = ()
     rank: Sequence[str] | None = None
     ranked: bool = True
+    probe: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,12 @@ class Answer:
 class Engine(Protocol):
     """The seam between the edge and inference: in this process, or in another."""
 
-    async def submit(self, version: str, query: Query) -> Answer:
-        """Raises EngineOverloaded, EngineStopped, or EngineError when this query cannot be computed."""
+    async def submit(self, version: str, query: Query, *, expires_at: float = inf, bulk: bool = False) -> Answer:
+        """`expires_at`, in `time.perf_counter`'s seconds, is when nobody will wait any more; `bulk` lets all others go
+        first. Raises EngineExpired, EngineOverloaded, EngineStopped, or EngineError when this query cannot be computed.
+        """
+        ...
+
+    def wait_s(self) -> float:
+        """Seconds that a query would wait before its turn if it came now, as far as the engine knows."""
         ...

@@ -11,50 +11,29 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 import torch
 
 from ranking.batch import Answer, Query
 from ranking.batching import Policy
 from ranking.engine import BatchPath, StageClock
-from ranking.errors import EngineError, EngineOverloaded, EngineStopped
+from ranking.errors import EngineError, EngineStopped
 from ranking.index import one_thread
+from ranking.lanes import Job, Lanes
 from ranking.live import Change
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class Job:
-    version: str
-    query: Query
-    future: asyncio.Future[Answer]
-    queued_at: float
-
-
-class Waiting(Collection[Query]):
-    """The queries of jobs that wait, in order."""
-
-    def __init__(self, jobs: Collection[Job]) -> None:
-        self.jobs = jobs
-
-    def __len__(self) -> int:
-        return len(self.jobs)
-
-    def __iter__(self) -> Iterator[Query]:
-        return (job.query for job in self.jobs)
-
-    def __contains__(self, one: object) -> bool:
-        return any(job.query is one for job in self.jobs)
+Outcome = tuple[Job, Answer | EngineError]
+"""A job and what became of it."""
 
 
 class Desk:
     """The queue before a batch path, and how a batch of it is answered. Both engines are made on it.
 
-    `paths` maps a version to its batch path, `policy` says how many are the next batch. `max_queue` bounds what waits;
-    beyond it `enqueue` refuses at once.
+    `paths` maps a version to its batch path, `policy` says how many are the next batch.
     """
 
     def __init__(
@@ -62,32 +41,32 @@ class Desk:
         paths: Mapping[str, BatchPath],
         policy: Policy,
         *,
-        max_queue: int,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.paths, self.policy, self.max_queue, self.clock = paths, policy, max_queue, clock
-        self.waiting: deque[Job] = deque()
+        self.paths, self.policy, self.clock = paths, policy, clock
+        self.waiting = Lanes()
         self.changes: deque[Sequence[Change]] = deque()
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def enqueue(self, version: str, query: Query) -> asyncio.Future[Answer]:
+    def enqueue(self, version: str, query: Query, expires_at: float, bulk: bool) -> asyncio.Future[Answer]:
         if self.loop is None or self.stopping:
             raise EngineStopped("the engine is not running")
-        if len(self.waiting) >= self.max_queue:
-            raise EngineOverloaded(f"{self.max_queue} queries are waiting")
-        job = Job(version, query, self.loop.create_future(), self.clock())
-        self.waiting.append(job)
+        job = Job(version, query, self.loop.create_future(), self.clock(), expires_at, bulk)
+        self.waiting.put(job)
         return job.future
 
-    def take(self) -> list[Job]:
-        """The next jobs whose callers still wait: whoever has gone away leaves before the forward pass."""
-        while self.waiting and self.waiting[0].future.cancelled():
-            self.waiting.popleft()
+    def take(self) -> tuple[list[Job], list[Outcome]]:
+        """The next jobs, and what became of those who leave before the forward pass: for them it would be too late."""
+        now = self.clock()
+        left: list[Outcome] = [*self.waiting.clear(now)]
         if not self.waiting:
-            return []
-        taken = [self.waiting.popleft() for _ in range(self.policy.take(Waiting(self.waiting)))]
-        return [job for job in taken if not job.future.cancelled()]
+            return [], left
+        return self.waiting.take(self.policy.take(self.waiting), now), left
+
+    def wait_s(self) -> float:
+        """Seconds that those who wait will take."""
+        return self.policy.drain_s(len(self.waiting))
 
     def knows(self, item_id: str) -> bool:
         """Whether any version has, or had, such an item."""
@@ -102,14 +81,14 @@ class Desk:
                 except Exception:
                     log.exception("%s: item changes could not be applied", key)
 
-    def answer(self, jobs: Sequence[Job]) -> list[tuple[Job, Answer | EngineError]]:
+    def answer(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Each job with what became of it, one forward pass a version."""
         groups = defaultdict(list)
         for job in jobs:
             groups[job.version].append(job)
         return [outcome for version, group in groups.items() for outcome in self._answer(self.paths[version], group)]
 
-    def _answer(self, path: BatchPath, jobs: list[Job]) -> list[tuple[Job, Answer | EngineError]]:
+    def _answer(self, path: BatchPath, jobs: list[Job]) -> list[Outcome]:
         began, stages = self.clock(), dict[str, float]()
         try:
             queries = [job.query for job in jobs]
@@ -154,11 +133,14 @@ class LocalEngine:
         if self.thread.is_alive():
             await asyncio.to_thread(self.thread.join)
 
-    async def submit(self, version: str, query: Query) -> Answer:
+    async def submit(self, version: str, query: Query, *, expires_at: float = inf, bulk: bool = False) -> Answer:
         with self.wake:
-            future = self.desk.enqueue(version, query)
+            future = self.desk.enqueue(version, query, expires_at, bulk)
             self.wake.notify()
         return await future
+
+    def wait_s(self) -> float:
+        return self.desk.wait_s()
 
     def change(self, changes: Sequence[Change]) -> None:
         """Applies item changes to every version, before the next batch."""
@@ -170,10 +152,10 @@ class LocalEngine:
         hold_to_one_core()
         desk, loop = self.desk, self.desk.loop
         assert loop is not None
-        while jobs := self._next_batch():
+        while jobs := self._next_batch(loop):
             loop.call_soon_threadsafe(settle, desk.answer(jobs))
 
-    def _next_batch(self) -> list[Job]:
+    def _next_batch(self, loop: asyncio.AbstractEventLoop) -> list[Job]:
         """The next jobs; empty only when the engine stops. Item changes come first."""
         desk = self.desk
         while True:
@@ -186,7 +168,9 @@ class LocalEngine:
                     continue
                 if not desk.waiting:
                     return []
-                taken = desk.take()
+                taken, left = desk.take()
+            if left:
+                loop.call_soon_threadsafe(settle, left)
             if taken:
                 return taken
 
@@ -211,10 +195,13 @@ class InlineEngine:
         while self.due:  # noqa: ASYNC110 - what is waited for is the loop's own next turn
             await asyncio.sleep(0)
 
-    async def submit(self, version: str, query: Query) -> Answer:
-        future = self.desk.enqueue(version, query)
+    async def submit(self, version: str, query: Query, *, expires_at: float = inf, bulk: bool = False) -> Answer:
+        future = self.desk.enqueue(version, query, expires_at, bulk)
         self._see_to_it()
         return await future
+
+    def wait_s(self) -> float:
+        return self.desk.wait_s()
 
     def change(self, changes: Sequence[Change]) -> None:
         """Applies item changes to every version, before the next batch."""
@@ -230,7 +217,9 @@ class InlineEngine:
         """One batch. Whatever else the loop has to do comes before the next one."""
         self.due = False
         self.desk.apply_changes()
-        settle(self.desk.answer(self.desk.take()))
+        taken, left = self.desk.take()
+        settle(left)
+        settle(self.desk.answer(taken))
         if self.desk.waiting:
             self._see_to_it()
 
@@ -257,7 +246,7 @@ class StageTimer:
         self.stages[self.stage] = self.stages.get(self.stage, 0.0) + self.clock() - self.began
 
 
-def settle(outcomes: Sequence[tuple[Job, Answer | EngineError]]) -> None:
+def settle(outcomes: Sequence[Outcome]) -> None:
     """Runs on the event loop: hands each job its outcome unless its caller has gone."""
     for job, outcome in outcomes:
         if job.future.done():

@@ -108,7 +108,7 @@ class Policy:
         When so many wait that the last would be late, the size that gets most done is better than the one worth having.
         """
         self.batches += 1
-        late = len(waiting) / self.size * self.limits_s[self.size] > SHARE * self.slo_s
+        late = self.drain_s(len(waiting)) > SHARE * self.slo_s
         size = self.fastest if late else self.size
         limit = self.limits_s[size]
         if self.batches % EXPLORE == 0:
@@ -121,6 +121,10 @@ class Policy:
                 break
             count += 1
         return max(count, 1)
+
+    def drain_s(self, waiting: int) -> float:
+        """Seconds that so many typical queries take, one batch after the other."""
+        return waiting / self.size * self.limits_s[self.size]
 
     def saw(self, queries: Sequence[Query], seconds: float) -> None:
         rows = sum(rows_of(query) for query in queries)

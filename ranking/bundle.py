@@ -77,6 +77,11 @@ class Bundle:
         self.name, self.version, self.schema = manifest.name, manifest.version, manifest.user
 
     @property
+    def nprobe(self) -> int:
+        """How many lists a search of the index looks into; 1 where it has none."""
+        return self.manifest.index.nprobe
+
+    @property
     def key(self) -> str:
         """What the engine knows this version by."""
         return f"{self.name}@{self.version}"

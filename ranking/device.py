@@ -41,7 +41,7 @@ class TorchIndex:
     def __init__(self, vectors: torch.Tensor) -> None:
         self.vectors = vectors  # float32[N, E]
 
-    def search(self, queries: Scores, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+    def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         device = self.vectors.device
         products = torch.from_numpy(np.ascontiguousarray(queries)).to(device) @ self.vectors.T
         if allowed is not None:

@@ -5,7 +5,8 @@ RankingError
  |- TrainingError      data from which no model can be trained
  |- UnknownVersion     a model or version that is not loaded
  |- EngineError        a batch failed in a way that is not the request's fault
-     |- EngineOverloaded   the queue before the engine is full
+     |- EngineOverloaded   the queue before the engine has been long for too long
+     |- EngineExpired      the query's time was up before its turn
      |- EngineStopped      the engine is draining or has ended
 """
 
@@ -39,7 +40,11 @@ class EngineError(RankingError):
 
 
 class EngineOverloaded(EngineError):
-    """The queue before the engine is full."""
+    """The queue before the engine has been long for too long."""
+
+
+class EngineExpired(EngineError):
+    """The query's time was up before its turn."""
 
 
 class EngineStopped(EngineError):

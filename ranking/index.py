@@ -31,10 +31,11 @@ class IndexRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Index(Protocol):
     """What the engine asks of an index, on whatever device it lives."""
 
-    def search(self, queries: Scores, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+    def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         """The k best rows for each query: scores float32[B, k] (descending), rows int64[B, k], -1 where fewer.
 
-        `allowed` (bool[N]) restricts every query of this call to those rows, inside the search.
+        `allowed` (bool[N]) restricts every query of this call to those rows, inside the search. `probe` is the share of
+        the recipe's `nprobe` lists that is looked into; an index without lists takes no notice.
         """
         ...
 
@@ -80,17 +81,18 @@ class CpuIndex:
     def shape(self) -> tuple[int, int]:
         return self.index.ntotal, self.index.d
 
-    def search(self, queries: Scores, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+    def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         k = min(k, self.index.ntotal)
         if allowed is None:
-            scores, rows = self.index.search(queries, k)
+            fewer = None if probe == 1.0 else self._parameters(probe)
+            scores, rows = self.index.search(queries, k, params=fewer)
             return scores, rows
         passing = np.flatnonzero(allowed)
         # Few rows pass, or few of a probed list would: scanning the passing rows is exact, fills k, and costs less
         # than probing every list for them.
         if len(passing) <= max(4 * k, self.index.ntotal // 8):
             return exact_search(self.vectors, passing, queries, k)
-        scores, rows = self.index.search(queries, k, params=self._restricted(allowed))
+        scores, rows = self.index.search(queries, k, params=self._parameters(probe, allowed))
         if (rows[:, -1] < 0).any():
             return exact_search(self.vectors, passing, queries, k)
         return scores, rows
@@ -99,11 +101,10 @@ class CpuIndex:
         self.index.add(vectors[-count:])
         self.vectors = vectors
 
-    def _restricted(self, allowed: Mask) -> Any:
-        bits = np.packbits(allowed, bitorder="little")
-        selector = faiss.IDSelectorBitmap(bits)
+    def _parameters(self, probe: float, allowed: Mask | None = None) -> Any:
+        selector = None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         if isinstance(self.index, faiss.IndexIVF):
-            return faiss.SearchParametersIVF(sel=selector, nprobe=self.nprobe)
+            return faiss.SearchParametersIVF(sel=selector, nprobe=share_of(self.nprobe, probe))
         return faiss.SearchParameters(sel=selector)
 
 
@@ -115,11 +116,11 @@ class ScannedIndex:
         self.file, self.vectors, self.known = file, vectors, len(vectors)
         self.anything = np.ones(len(vectors), bool)
 
-    def search(self, queries: Scores, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+    def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         k = min(k, len(self.vectors))
         scores, rows = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
         for i, query in enumerate(queries):
-            found = self._one(query, k, allowed)
+            found = self._one(query, k, allowed, probe)
             if allowed is not None and len(found[0]) < k:
                 passing = np.flatnonzero(allowed)
                 scores[i], rows[i] = (one[0] for one in exact_search(self.vectors, passing, query[None], k))
@@ -127,9 +128,9 @@ class ScannedIndex:
                 scores[i, : len(found[0])], rows[i, : len(found[1])] = found
         return scores, rows
 
-    def _one(self, query: Scores, k: int, allowed: Mask | None) -> tuple[Scores, Rows]:
+    def _one(self, query: Scores, k: int, allowed: Mask | None, probe: float) -> tuple[Scores, Rows]:
         mask = self.anything if allowed is None else allowed
-        scores, rows = self.file.best(query, k, mask)
+        scores, rows = self.file.best(query, k, mask, share_of(self.file.nprobe, probe))
         if len(self.vectors) == self.known:
             return scores, rows
         # Items that came since are few, and in no list.
@@ -195,16 +196,21 @@ class GpuIndex:
         self.resources = faiss.StandardGpuResources()
         self.index = faiss.index_cpu_to_gpu(self.resources, device, host.index)
 
-    def search(self, queries: Scores, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+    def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         # faiss refuses a selector on its GPU indexes, and k above 2,048.
         if allowed is not None or k > 2048:
-            return self.host.search(queries, k, allowed)
+            return self.host.search(queries, k, allowed, probe)
         scores, rows = self.index.search(queries, min(k, self.index.ntotal))
         return scores, rows
 
     def add(self, vectors: Scores, count: int) -> None:
         self.host.add(vectors, count)
         self.index.add(vectors[-count:])
+
+
+def share_of(nprobe: int, probe: float) -> int:
+    """How many lists a share of them is; at least one."""
+    return max(1, round(nprobe * probe))
 
 
 def gpu_available() -> bool:

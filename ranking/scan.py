@@ -46,13 +46,14 @@ class InvertedFile:
         self.places = np.empty(most, np.int32)
         self.counts = np.empty(BINS, np.int64)
 
-    def best(self, query: F32, k: int, allowed: Mask) -> tuple[F32, I64]:
-        """The best k rows that are allowed (bool[N]) of the nearest lists: scores f32[n], rows i64[n], best first.
+    def best(self, query: F32, k: int, allowed: Mask, nprobe: int) -> tuple[F32, I64]:
+        """The best k rows that are allowed (bool[N]) of the `nprobe` nearest lists, at most `self.nprobe`: scores
+        f32[n], rows i64[n], best first.
 
         Fewer than k where the lists hold fewer.
         """
         near = self.centres @ query
-        lists = np.argpartition(near, len(near) - self.nprobe)[len(near) - self.nprobe :]
+        lists = np.argpartition(near, len(near) - nprobe)[len(near) - nprobe :]
         found = scan(
             query, lists, self.offsets, self.rows, self.codes, self.steps, allowed,
             self.scores, self.slacks, self.places,

@@ -23,6 +23,7 @@ from features.popularity import Counted, Popularity
 from features.store import connection, open_store
 from ranking.batch import Query
 from ranking.batcher import Desk, InlineEngine, LocalEngine
+from ranking.batching import Policy
 from ranking.items import STATS_AT
 from ranking.live import Change
 from ranking.sources.base import Source
@@ -32,25 +33,32 @@ from ranking.sources.personal import Personal
 from ranking.sources.popular import Popular
 from ranking.sources.similar import Similar
 from ranking.versions import Versions
+from service.admission import GradientLimit, Limiter
 from service.answer_log import LOG, AnswerLog
 from service.answered import Answered
+from service.budget import Shares
 from service.config import Config, check_sources
 from service.events import EventDoor
 from service.freshness import Freshness
 from service.http.edge import Runner
 from service.http.server import Api
 from service.items import ItemDoor
+from service.ladder import rungs, without
 from service.metrics import Metrics
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.recommend import Recommender
+from service.reply import Replies
 from service.served_log import ServedLog, restore
+from service.shopper import Shoppers
 from service.tallies import Tallies
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
+FEWEST_IN_FLIGHT = 16
+"""Where the limit on requests in flight begins at the least."""
 STORE_S = 2.0
 """How long a start waits for the store before it goes on without."""
 
@@ -101,10 +109,10 @@ class App:
             prepared = await asyncio.to_thread(prepare, self.directory, config, SOURCES)
         fit, self.versions, plan = prepared.fit, prepared.versions, prepared.fit.plan
         self.notices = list(fit.notices)
-        self.reader = OnlineReader(self._pipeline(), plan)
+        self.reader = OnlineReader(self._pipeline(), plan, remember=config.features.remember_users)
         self.api.insight.reader = OnlineReader(self._pipeline(), fit.everything)
         applied = self._open_intake(plan.project)
-        desk = Desk(prepared.paths, prepared.policy, max_queue=config.engine.max_queue)
+        desk = Desk(prepared.paths, prepared.policy)
         self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)
         catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
         followers = [catalogue.loaded]
@@ -114,20 +122,22 @@ class App:
         self.engine.start()
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
             await asyncio.wait_for(asyncio.gather(*(one.wait() for one in followers)), STORE_S)
-        await self._warm_up(self.engine)
+        shares = Shares()
+        await self._warm_up(self.engine, shares)
+        limiter = Limiter(GradientLimit(self._in_time(prepared.policy)), time.perf_counter)
+        self.metrics.gate = limiter
         await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
         self.api.describe([items.ids[row] for row in items.popular[:4]])
         self.api.recommender = Recommender(
-            self.reader,
+            Shoppers(self.reader, applied, shares, timeout_s=config.features.timeout_ms / 1e3),
             self.engine,
             self.versions,
             Placements(config.placements),
-            applied,
-            timeout_s=config.service.timeout_ms / 1e3,
-            feature_timeout_s=config.features.timeout_ms / 1e3,
-            item_view=fit.item_view,
-            record=await self._open_records(plan.project),
+            limiter,
+            shares,
+            Replies(fit.item_view, await self._open_records(plan.project)),
+            most_s=config.service.timeout_ms / 1e3,
         )
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
@@ -216,12 +226,18 @@ class App:
         self.closing.append(follower.stop)
         return follower
 
-    async def _warm_up(self, engine: InlineEngine | LocalEngine) -> None:
-        """One query of every shape that placements ask for, so that no shopper pays for a first time."""
+    def _in_time(self, policy: Policy) -> float:
+        """How many typical requests can be answered, one after the other, in half of the shortest budget."""
+        shortest_s = min(placement.timeout_ms for placement in self.config.placements.values()) / 1e3
+        return max(shortest_s / 2 / max(policy.drain_s(1), 1e-4), FEWEST_IN_FLIGHT)
+
+    async def _warm_up(self, engine: InlineEngine | LocalEngine, shares: Shares) -> None:
+        """One query of every shape that placements ask for, with everything and with less and less, so that no shopper
+        pays for a first time and it is known what each takes."""
         assert self.versions is not None
         for bundle in self.versions.all():
-            for placement in self.config.placements.values():
-                for count in (20, 500):
+            for name, placement in self.config.placements.items():
+                for count in (500, 20):
                     query = Query(
                         features={},
                         sources=placement.sources,
@@ -230,7 +246,11 @@ class App:
                         item_id=bundle.items.ids[0] if placement.needs_item else None,
                         ranked=placement.ranked,
                     )
-                    await engine.submit(bundle.key, query)
+                    ladder = rungs(query, bundle.nprobe)
+                    for rung in range(len(ladder) + 1):
+                        began = time.perf_counter()
+                        await engine.submit(bundle.key, without(query, ladder[:rung]))
+                        shares.learn(name, rung, time.perf_counter() - began)
 
     async def why_not_ready(self) -> str | None:
         """What stands in the way of answering well; None when nothing does."""

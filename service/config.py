@@ -24,7 +24,7 @@ FILE = "endcap.toml"
 
 
 class ServiceConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The HTTP edge. `timeout_ms` bounds a whole request; past it the answer is a 504. `workers`: processes that answer
+    """The HTTP edge. `timeout_ms` bounds any request, whatever its placement allows. `workers`: processes that answer
     on the same port."""
 
     host: str = "127.0.0.1"
@@ -36,10 +36,12 @@ class ServiceConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FeaturesConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The Feast repo, and how long an answer may wait for the online store before it goes on with defaults."""
+    """The Feast repo; the most that an answer waits for the online store, whatever its budget leaves for it; and of how
+    many shoppers a process remembers what the store last said, for when it says nothing."""
 
     repo: str = "feature_repo"
     timeout_ms: Annotated[float, Meta(gt=0)] = 100.0
+    remember_users: Annotated[int, Meta(ge=0)] = 5000
     embedded_valkey: bool = False
 
 
@@ -51,7 +53,6 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_batch: Annotated[int, Meta(ge=0, le=4096)] = 0
     slo_ms: Annotated[float, Meta(gt=0)] = 20.0
-    max_queue: Annotated[int, Meta(ge=1)] = 256
     thread: bool = True
 
 

@@ -10,6 +10,7 @@ ServiceError
  |- NotReady           started, but Redis or a bundle is missing
  |- LogUnreadable      the serving log, which was asked about, cannot be read
  |- NotStored          events or item changes that the store did not take
+ |- Overloaded         more requests are in flight than can be answered in time
  |- DeadlineExceeded   no answer in time
  |- ConfigError        endcap.toml cannot be used (never reaches a client)
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from features.errors import FeatureStoreError
-from ranking.errors import EngineError, EngineOverloaded, EngineStopped, UnknownVersion
+from ranking.errors import EngineError, EngineStopped, UnknownVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,10 @@ class NotReady(ServiceError):
     """Redis does not answer, or no bundle is loaded."""
 
 
+class Overloaded(ServiceError):
+    """More requests are in flight than can be answered in time."""
+
+
 class DeadlineExceeded(ServiceError):
     """No answer in the time that the request had."""
 
@@ -106,7 +111,7 @@ LOOKS: dict[type[Exception], Look] = {
     NotStored: Look(503, "not-stored", "The store did not take it; send it again", 1),
     FeatureStoreError: Look(503, "store-unavailable", "The feature store does not answer", 1),
     NotReady: Look(503, "not-ready", "The service is not ready", 1),
-    EngineOverloaded: Look(503, "overloaded", "More requests are waiting than can be answered in time", 1),
+    Overloaded: Look(503, "overloaded", "More requests are waiting than can be answered in time", 1),
     EngineStopped: Look(503, "stopping", "The service is shutting down", 1),
     DeadlineExceeded: Look(504, "deadline-exceeded", "No answer in the time that the request had"),
     EngineError: Look(500, "engine-failed", "The model failed on this request"),

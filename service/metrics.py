@@ -112,6 +112,21 @@ class LogCounts(Protocol):
     failed: int
 
 
+class Gate(Protocol):
+    """What became of requests at the gate."""
+
+    in_flight: int
+    refused: dict[str, int]
+
+    @property
+    def limit(self) -> Sized: ...
+
+
+class Sized(Protocol):
+    @property
+    def size(self) -> float: ...
+
+
 class Metrics:
     """One registry a process, so that two services in one test do not share figures. Told on the event loop only."""
 
@@ -136,6 +151,7 @@ class Metrics:
         )
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
         self.waiting: Callable[[], int] = int
+        self.gate: Gate | None = None
         self.consumer: EventCounts | None = None
         self.project = ""
         self.feature_ages: Callable[[], dict[str, float]] = dict
@@ -178,6 +194,13 @@ class Metrics:
                     self.answers, self.batch):  # fmt: skip
             yield one.family()
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
+        if self.gate is not None:
+            yield GaugeMetricFamily("endcap_in_flight", "Requests that are being answered.", self.gate.in_flight)
+            yield GaugeMetricFamily("endcap_in_flight_limit", "How many may be.", self.gate.limit.size)
+            refused = CounterMetricFamily("endcap_refused", "Requests refused at the gate.", labels=["priority"])
+            for priority, count in self.gate.refused.items():
+                refused.add_metric([priority], count)
+            yield refused
         yield self.events.family()
         newest = GaugeMetricFamily(
             "feast_feature_freshness_seconds",

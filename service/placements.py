@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -39,14 +39,28 @@ class PlacementRules(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Placement(Struct, frozen=True, forbid_unknown_fields=True):
     """`sources` maps each candidate source to the most candidates it may propose, in order of precedence.
-    `ranked`: whether the ranker orders them; without it the sources' own order stands."""
+    `ranked`: whether the ranker orders them; without it the sources' own order stands. `timeout_ms`: how long an answer
+    may take where the request does not say; `max_timeout_ms` bounds what a request may say (left out: `timeout_ms`).
+    `priority`: whether its requests go before or after others, where they do not say."""
 
     sources: dict[str, Annotated[int, Meta(ge=1, le=2000)]]
     model: str = "default"
     ranked: bool = True
     needs_item: bool = False
+    timeout_ms: Annotated[float, Meta(gt=0)] = 50.0
+    max_timeout_ms: Annotated[float, Meta(gt=0)] | None = None
+    priority: Literal["interactive", "bulk"] = "interactive"
     filters: PlacementFilters = PlacementFilters()
     rules: PlacementRules = PlacementRules()
+
+    def __post_init__(self) -> None:
+        if self.max_timeout_ms is not None and self.max_timeout_ms < self.timeout_ms:
+            raise ValueError(f"timeout_ms {self.timeout_ms:g} is above max_timeout_ms {self.max_timeout_ms:g}")
+
+    @property
+    def cap_ms(self) -> float:
+        """The most that a request may take, whatever it says."""
+        return self.timeout_ms if self.max_timeout_ms is None else self.max_timeout_ms
 
 
 class Placements:

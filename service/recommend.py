@@ -1,74 +1,40 @@
 """The request path: one request, from its validated form to the answer. Reads top to bottom.
 
 It sees protocols only: no network, no store, no tensor library. What a storefront must never do is wait or break, so
-whatever is missing is done without and named in `degraded`:
+whatever is missing, or would take longer than the request has, is done without and named in `degraded`:
 
-    context    the events up to the header `Endcap-After` are not in the features yet; those that were there were used
-    features   the store did not answer in its time, or held something unreadable; defaults were used
-    user       the user is not known and the session is empty; popular items
-    item       the item in view is not in the catalogue; popular items
-    count      the catalogue has fewer items that may be shown than were asked for
+    context     the events up to the header `Endcap-After` are not in the features yet; those that were there were used
+    last_known  the store did not answer in its time; what it last said of this shopper was used, with its age
+    features    the store did not answer in its time, or held something unreadable; defaults were used
+    user        the user is not known and the session is empty; popular items
+    item        the item in view is not in the catalogue; popular items
+    nprobe, candidates, ranker, popular    what time or load left no room for (`service.ladder`)
+    count       the catalogue has fewer items that may be shown than were asked for
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from msgspec import UNSET
-
-from features.errors import FeatureStoreError
-from features.user import UserFeatures
-from ranking.batch import Allowed, Answer, Engine, Query
-from ranking.items import ItemTable
-from ranking.schema import UserSchema
-from service.answered import Answered, item_state
+from ranking.batch import Answer, Engine, Query
+from ranking.errors import EngineExpired, EngineOverloaded
+from ranking.fallback import without_engine
+from service.admission import Admitted, Limiter
+from service.budget import GRACE_S, Budget, Shares
+from service.call import PLAIN, Call
 from service.context import override
 from service.errors import DeadlineExceeded, FieldError, InvalidRequest
-from service.placements import Placement, PlacementFilters, Placements
+from service.ladder import POPULAR, RANKER, least_rung, popular_only, rungs, without
+from service.placements import Placement, Placements
+from service.query import LoadedModel, rank_query, recommend_query
+from service.reply import Replies
 from service.rules import choose
+from service.shopper import Shopper, Shoppers
 from service.trace import Trace
-from service.wire import (
-    Filter,
-    Item,
-    ItemExplanation,
-    Model,
-    Price,
-    RankRequest,
-    Recommendation,
-    RecommendRequest,
-    ViewFreshness,
-)
-
-PASSED_OVER = 5
-"""How many times the count is ranked where a category cap may pass items over."""
-
-
-class FeatureReader(Protocol):
-    async def read(self, user_id: str) -> UserFeatures: ...
-
-    def nothing(self) -> UserFeatures: ...
-
-
-class AppliedEvents(Protocol):
-    def check(self, token: str) -> None: ...
-
-    async def wait(self, token: str, timeout_s: float) -> bool: ...
-
-
-class LoadedModel(Protocol):
-    @property
-    def key(self) -> str: ...
-
-    name: str
-    version: str
-    items: ItemTable
-    schema: UserSchema
+from service.wire import RankRequest, Recommendation, RecommendRequest
 
 
 class ModelVersions(Protocol):
@@ -76,225 +42,122 @@ class ModelVersions(Protocol):
 
 
 @dataclass(slots=True)
-class Context:
-    """What is known of the shopper: features by Feast reference, what was found of each view, what was missing."""
+class Turn:
+    """A request on its way: `place` is what its times are kept under, `budget` what it has left, `bulk` whether others
+    go first."""
 
-    user: UserFeatures
-    session: Sequence[str]
-    degraded: list[str] = field(default_factory=list)
+    place: str
+    placement: Placement
+    model: LoadedModel
+    budget: Budget
+    bulk: bool
+    after: str | None
+    trace: Trace
 
 
 class Recommender:
-    """Answers requests. `timeout_s` bounds a whole request, `feature_timeout_s` the wait for the feature store.
-
-    `item_view` is the feature view that the items' statistics are of: they are in the item table already.
-    """
+    """Answers requests. `most_s` bounds any request, whatever its placement allows."""
 
     def __init__(
-        self,
-        features: FeatureReader,
-        engine: Engine,
-        models: ModelVersions,
-        placements: Placements,
-        applied: AppliedEvents,
-        *,
-        timeout_s: float,
-        feature_timeout_s: float,
-        item_view: str | None = None,
-        record: Callable[[Answered], None] = lambda answered: None,
-    ) -> None:
-        self.features, self.engine, self.models, self.placements = features, engine, models, placements
-        self.applied = applied
-        self.timeout_s, self.feature_timeout_s, self.record = timeout_s, feature_timeout_s, record
-        self.item_view = item_view
+        self, shoppers: Shoppers, engine: Engine, models: ModelVersions, placements: Placements, limiter: Limiter,
+        shares: Shares, replies: Replies, *, most_s: float,
+    ) -> None:  # fmt: skip
+        self.shoppers, self.engine, self.models, self.placements = shoppers, engine, models, placements
+        self.limiter, self.shares, self.replies, self.most_s = limiter, shares, replies, most_s
 
-    async def recommend(self, request: RecommendRequest, trace: Trace, after: str | None = None) -> Recommendation:
-        """`after` is the token of events that the features must hold.
-
-        Raises UnknownPlacement, UnknownVersion, InvalidRequest, DeadlineExceeded or an EngineError.
-        """
-        placement = self.placements.get(request.placement)
-        model = self.models.resolve(placement.model, request.model_version)
-        if placement.needs_item and request.item_id is None:
+    async def recommend(self, request: RecommendRequest, trace: Trace, call: Call = PLAIN) -> Recommendation:
+        """Raises UnknownPlacement, UnknownVersion, InvalidRequest, Overloaded, DeadlineExceeded or an EngineError."""
+        turn = self.begin(request, request.placement, call, trace)
+        if turn.placement.needs_item and request.item_id is None:
             raise InvalidRequest(FieldError("item_id", f"placement {request.placement!r} needs the item in view"))
-        values = override(request.context, model.schema)
-        async with deadline(self.timeout_s, trace):
-            context = await self.context(request, trace, after)
-            query = self.query(request, placement, model, context, values)
-            answer = await self.submit(model, query, trace)
-        with trace("rules"):
-            rows, items = answer.ranked.rows, model.items
-            shown = choose(items.category[rows], rows >= items.learned, placement.rules, request.count)
-            if len(shown) < request.count:
-                context.degraded.append("count")
-        return self.answer(request, model, context, query, answer, shown.tolist(), trace)
+        values = override(request.context, turn.model.schema)
+        with self.limiter.admit(turn.budget.total_s, bulk=turn.bulk) as admitted:
+            shopper = await self.read(request, turn, admitted)
+            query = recommend_query(request, turn.placement, turn.model, shopper, values)
+            query, answer = await self.ask(query, turn, admitted, shopper)
+            with trace("rules"):
+                rows, items = answer.ranked.rows, turn.model.items
+                shown = choose(items.category[rows], rows >= items.learned, turn.placement.rules, request.count)
+                if len(shown) < request.count:
+                    shopper.degraded.append("count")
+            return self.reply(request, turn, shopper, query, answer, shown.tolist())
 
-    async def rank(self, request: RankRequest, trace: Trace, after: str | None = None) -> Recommendation:
+    async def rank(self, request: RankRequest, trace: Trace, call: Call = PLAIN) -> Recommendation:
         """The caller's own items in order of score. Raises as `recommend` does."""
+        turn = self.begin(request, f"{request.placement}/rank", call, trace)
+        values = override(request.context, turn.model.schema)
+        with self.limiter.admit(turn.budget.total_s, bulk=turn.bulk) as admitted:
+            shopper = await self.read(request, turn, admitted)
+            query, answer = await self.ask(rank_query(request, shopper, values), turn, admitted, shopper)
+            missing = [one for one in query.rank or () if one not in turn.model.items.row_of]
+            return self.reply(request, turn, shopper, query, answer, range(len(answer.ranked.rows)), missing)
+
+    def begin(self, request: RecommendRequest | RankRequest, place: str, call: Call, trace: Trace) -> Turn:
+        """The placement, the model, and the time that there is: what the caller has left, up to what is allowed."""
         placement = self.placements.get(request.placement)
         model = self.models.resolve(placement.model, request.model_version)
-        values = override(request.context, model.schema)
-        item_ids = list(dict.fromkeys(request.item_ids))
-        async with deadline(self.timeout_s, trace):
-            context = await self.context(request, trace, after)
-            query = Query(
-                features={**context.user.values, **values},
-                sources={"request": len(item_ids)},
-                count=len(item_ids),
-                session=context.session,
-                rank=item_ids,
-            )
-            answer = await self.submit(model, query, trace)
-        missing = [one for one in item_ids if one not in model.items.row_of]
-        places = range(len(answer.ranked.rows))
-        return self.answer(request, model, context, query, answer, places, trace, missing)
+        said = placement.timeout_ms / 1e3 if call.timeout_s is None else call.timeout_s
+        budget = Budget(trace.began, min(said, placement.cap_ms / 1e3, self.most_s), trace.clock)
+        bulk = placement.priority == "bulk" if call.bulk is None else call.bulk
+        turn = Turn(place, placement, model, budget, bulk, call.after, trace)
+        in_time(turn)
+        return turn
 
-    async def context(self, request: RecommendRequest | RankRequest, trace: Trace, after: str | None) -> Context:
-        """The shopper's features, or nothing and `degraded` when the store does not answer in its time."""
-        session = request.session.item_ids if request.session else []
-        if after is not None:
-            self.check(after)
-        if request.user_id is None:  # nobody's features to wait for
-            return Context(self.features.nothing(), session)
-        degraded = [] if after is None or await self.is_applied(after, trace) else ["context"]
-        with trace("features"):
-            try:
-                async with asyncio.timeout(self.feature_timeout_s):
-                    user = await self.features.read(request.user_id)
-            except (FeatureStoreError, TimeoutError):
-                return Context(self.features.nothing(), session, [*degraded, "features"])
-        if any(view.status == "unreadable" for view in user.views.values()):
-            degraded.append("features")
-        return Context(user, session, degraded)
+    async def read(self, request: RecommendRequest | RankRequest, turn: Turn, admitted: Admitted) -> Shopper:
+        """What is known of the shopper, read in the time that the engine leaves for it."""
+        allowed_s = self.shares.for_features(turn.budget, turn.place, self.engine.wait_s())
+        began = turn.trace.clock()
+        shopper = await self.shoppers.read(request, allowed_s, turn.trace, turn.after)
+        admitted.elsewhere_s = turn.trace.clock() - began
+        return shopper
 
-    def check(self, token: str) -> None:
+    async def ask(self, query: Query, turn: Turn, admitted: Admitted, shopper: Shopper) -> tuple[Query, Answer]:
+        """The engine's answer to as much as fits into what is left, be it nothing; and what was asked in the end."""
+        ladder = rungs(query, turn.model.nprobe)
+        least = least_rung(admitted.pressure, len(ladder))
+        rung = self.shares.rung(turn.place, len(ladder) + 1, least, turn.budget, self.engine.wait_s())
+        if rung is not None:
+            asked = without(query, ladder[:rung])
+            if (answer := await self.submit(asked, rung, turn)) is not None:
+                shopper.degraded += ladder[:rung]
+                return asked, answer
+        in_time(turn)
+        with turn.trace(POPULAR):
+            shopper.degraded.append(POPULAR if query.rank is None else RANKER)
+            asked = popular_only(query)
+            return asked, without_engine(turn.model.items, asked)
+
+    async def submit(self, query: Query, rung: int, turn: Turn) -> Answer | None:
+        """What the engine says; None where it does not in time."""
+        trace, began, room = turn.trace, turn.trace.clock(), self.shares.for_engine(turn.budget)
         try:
-            self.applied.check(token)
-        except ValueError as error:
-            raise InvalidRequest(FieldError("Endcap-After", str(error))) from error
-
-    async def is_applied(self, token: str, trace: Trace) -> bool:
-        """Whether the events up to the token are in the features, waiting for it as long as for the features."""
-        with trace("context"):
-            return await self.applied.wait(token, self.feature_timeout_s)
-
-    def query(
-        self,
-        request: RecommendRequest,
-        placement: Placement,
-        model: LoadedModel,
-        context: Context,
-        values: Mapping[str, Any],
-    ) -> Query:
-        """What to ask of the engine: the placement's sources, or popular items where those have nothing to go by."""
-        keep = request.count * (PASSED_OVER if placement.rules.category_cap else 1)
-        in_session = any(one in model.items.row_of for one in context.session)
-        sources, ranked = dict(placement.sources), placement.ranked
-        if placement.needs_item:
-            if request.item_id not in model.items.row_of:
-                context.degraded.append("item")
-                sources, ranked = {"popular": keep}, False
-        elif not context.user.known and not in_session:
-            if request.user_id is not None and "features" not in context.degraded:
-                context.degraded.append("user")
-            sources, ranked = {"popular": keep}, False
-        elif not context.user.known and "personal" in sources:
-            sources = {("session" if name == "personal" else name): quota for name, quota in sources.items()}
-        exclude = list(request.exclude_item_ids)
-        if placement.rules.already_bought and model.schema.purchased:
-            exclude += context.user.values.get(model.schema.purchased) or []
-        return Query(
-            features={**context.user.values, **values},
-            sources=sources,
-            count=request.count,
-            keep=keep,
-            new=request.count // (placement.rules.new_every or request.count + 1),
-            session=context.session,
-            item_id=request.item_id,
-            allowed=allowed(request.filter, placement.filters),
-            exclude=exclude,
-            ranked=ranked,
-        )
-
-    async def submit(self, model: LoadedModel, query: Query, trace: Trace) -> Answer:
-        with trace("engine"):
-            answer = await self.engine.submit(model.key, query)
+            with trace("engine"):
+                async with asyncio.timeout(room):
+                    answer = await self.engine.submit(turn.model.key, query, expires_at=began + room, bulk=turn.bulk)
+        except TimeoutError:
+            self.shares.saw_engine(turn.place, rung, trace.clock() - began)
+            return None
+        except (EngineExpired, EngineOverloaded):
+            return None  # it never had its turn, which says nothing of how long one takes
+        self.shares.saw_engine(turn.place, rung, trace.clock() - began - answer.queue_s)
         trace.add({"queue": answer.queue_s, **answer.stages})
         trace.batch_size = answer.batch_size
         return answer
 
-    def answer(
-        self,
-        request: RecommendRequest | RankRequest,
-        model: LoadedModel,
-        context: Context,
-        query: Query,
-        answer: Answer,
-        places: Sequence[int],
-        trace: Trace,
-        missing: list[str] | None = None,
-    ) -> Recommendation:
-        """The answer as it goes out, and its record for the serving log."""
-        items, ranked, names = model.items, answer.ranked, list(query.sources)
-        rows, scores, source = ranked.rows.tolist(), ranked.scores.tolist(), ranked.source.tolist()
-        its_id, explain = secrets.token_hex(16), request.explain
-        shown = [
-            Item(
-                items.ids[rows[place]],
-                scores[place],
-                names[source[place]] if rows[place] < items.learned else "cold_start",
-                explanation(items, rows[place], float(ranked.retrieval[place])) if explain else UNSET,
-            )
-            for place in places
-        ]
-        at, took_ms = time.time(), round(trace.elapsed() * 1e3, 3)
-        views = context.user.views
-        if self.item_view is not None:
-            views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[places]), len(shown), at)}
-        self.record(
-            Answered(
-                its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version,
-                query.features, views, shown, query.sources, context.degraded, dict(trace.stages),
-                took_ms, trace.batch_size,
-            )
-        )  # fmt: skip
-        return Recommendation(
-            recommendation_id=its_id,
-            model=Model(model.name, model.version),
-            items=shown,
-            degraded=context.degraded,
-            features={
-                name: ViewFreshness(view.status, None if view.age_s is None else round(view.age_s, 3))
-                for name, view in views.items()
-            },
-            took_ms=took_ms,
-            missing_item_ids=UNSET if missing is None else missing,
-            inputs=dict(query.features) if explain else UNSET,
-        )
+    def reply(
+        self, request: RecommendRequest | RankRequest, turn: Turn, shopper: Shopper, query: Query, answer: Answer,
+        places: Sequence[int], missing: list[str] | None = None,
+    ) -> Recommendation:  # fmt: skip
+        """The answer as it goes out."""
+        in_time(turn)
+        began = turn.trace.clock()
+        made = self.replies.make(request, turn.model, shopper, query, answer, places, turn.trace, missing)
+        self.shares.saw_finish(turn.trace.clock() - began + turn.trace.stages.get("rules", 0.0))
+        return made
 
 
-@asynccontextmanager
-async def deadline(timeout_s: float, trace: Trace) -> AsyncIterator[None]:
-    """Ends what runs inside it when the request's time is up. Raises DeadlineExceeded."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        spent = ", ".join(f"{stage} {seconds * 1e3:.1f} ms" for stage, seconds in trace.stages.items())
-        raise DeadlineExceeded(f"no answer in {timeout_s * 1e3:g} ms; so far: {spent}") from error
-
-
-def allowed(asked: Filter | None, always: PlacementFilters) -> Allowed:
-    """The request's filter and the placement's together."""
-    asked = asked or Filter()
-    price = asked.price or Price()
-    price_min = max((x for x in (price.min, always.price_min) if x is not None), default=None)
-    price_max = min((x for x in (price.max, always.price_max) if x is not None), default=None)
-    both = [set(one) for one in (asked.category, always.categories) if one is not None]
-    return Allowed(frozenset(set.intersection(*both)) if both else None, price_min, price_max)
-
-
-def explanation(items: ItemTable, row: int, retrieval_score: float) -> ItemExplanation:
-    price = float(items.price[row])
-    category = items.categories[items.category[row]]
-    return ItemExplanation(items.titles[row], category, round(price, 4) if price == price else None, retrieval_score)
+def in_time(turn: Turn) -> None:
+    """Raises DeadlineExceeded, which says where the time went, when an answer would come too late."""
+    if turn.budget.left() <= -GRACE_S or turn.budget.total_s <= 0:
+        spent = ", ".join(f"{stage} {seconds * 1e3:.1f} ms" for stage, seconds in turn.trace.stages.items())
+        raise DeadlineExceeded(f"no answer in {turn.budget.total_s * 1e3:g} ms; so far: {spent or 'nothing'}")

@@ -28,6 +28,10 @@ class Batch:
         self.allowed = allowed  # bool[N] where retrieval must be restricted, else None
         self._covisits, self._covisited = covisits, dict[int, tuple[Rows, Scores]]()
 
+    def probes(self, which: Sequence[int]) -> list[float]:
+        """The share of an index's lists that each of these queries looks into."""
+        return [self.queries[i].probe for i in which]
+
     def covisited(self, i: int) -> tuple[Rows, Scores]:
         """`Covisits.accumulate` of one query's history: computed once, for the source and for the signal."""
         if i not in self._covisited:
@@ -56,16 +60,19 @@ def found(scores: Scores, rows: Rows) -> Found:
     return scores[filled], rows[filled]
 
 
-def search(index: Index, vectors: Scores, allowed: Sequence[Mask | None], k: int) -> list[Found]:
-    """One search for all queries without a mask together, one each for those with one. vectors float32[n, E]."""
+def search(
+    index: Index, vectors: Scores, allowed: Sequence[Mask | None], k: int, probes: Sequence[float]
+) -> list[Found]:
+    """One search for all queries without a mask together, one each for the others. vectors float32[n, E]; `probes` the
+    share of the index's lists that each looks into."""
     results: list[Found] = [NOTHING] * len(vectors)
-    free = [i for i, mask in enumerate(allowed) if mask is None]
+    free = [i for i, mask in enumerate(allowed) if mask is None and probes[i] == 1.0]
     if free:
         scores, rows = index.search(vectors[free] if len(free) < len(vectors) else vectors, k)
         for i, one_scores, one_rows in zip(free, scores, rows, strict=True):
             results[i] = found(one_scores, one_rows)
     for i, mask in enumerate(allowed):
-        if mask is not None:
-            scores, rows = index.search(vectors[i : i + 1], k, mask)
+        if mask is not None or probes[i] != 1.0:
+            scores, rows = index.search(vectors[i : i + 1], k, mask, probes[i])
             results[i] = found(scores[0], rows[0])
     return results

@@ -16,4 +16,4 @@ class Personal:
         self.name = name
 
     def retrieve(self, bundle: Bundle, index: Index, batch: Batch, which: Sequence[int], k: int) -> list[Found]:
-        return search(index, batch.users[list(which)], [batch.allowed[i] for i in which], k)
+        return search(index, batch.users[list(which)], [batch.allowed[i] for i in which], k, batch.probes(which))

@@ -26,7 +26,8 @@ class Similar:
             return results
         vectors = np.ascontiguousarray(bundle.items.embeddings[[anchors[place] for place in known]])
         masks = [batch.allowed[which[place]] for place in known]
-        for place, mask, near in zip(known, masks, search(index, vectors, masks, k + 1), strict=True):
+        probes = batch.probes([which[place] for place in known])
+        for place, mask, near in zip(known, masks, search(index, vectors, masks, k + 1, probes), strict=True):
             results[place] = self._join(bundle, anchors[place], mask, near[1], k)
         return results
 

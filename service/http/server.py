@@ -10,6 +10,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from service.call import read_call
 from service.errors import NotReady, look
 from service.http.console_page import ConsoleApi
 from service.http.insight import InsightApi
@@ -26,7 +27,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TRACE = web.RequestKey("trace", Trace)
 PLACEMENT = web.RequestKey("placement", str)
-AFTER = "Endcap-After"
 
 
 class Observer(IntakeObserver, Protocol):
@@ -82,7 +82,7 @@ class Api:
         trace = request[TRACE]
         with trace("decode"):
             wanted: RecommendRequest = self.recommend_decoder.decode(await body(request))
-        answer = await self.answering().recommend(wanted, trace, request.headers.get(AFTER))
+        answer = await self.answering().recommend(wanted, trace, read_call(request.headers))
         request[PLACEMENT] = wanted.placement  # a metric's label only once it is known to be one of ours
         return self.respond(answer, trace)
 
@@ -90,7 +90,7 @@ class Api:
         trace = request[TRACE]
         with trace("decode"):
             wanted: RankRequest = self.rank_decoder.decode(await body(request))
-        answer = await self.answering().rank(wanted, trace, request.headers.get(AFTER))
+        answer = await self.answering().rank(wanted, trace, read_call(request.headers))
         request[PLACEMENT] = wanted.placement
         return self.respond(answer, trace)
 

@@ -151,3 +151,14 @@ def test_our_scan_finds_items_that_came_later() -> None:
 
 def test_an_index_of_another_kind_stays_with_faiss() -> None:
     assert scanned(cpu("HNSW16")) is None and scanned(cpu("IVF16,SQ8", 4)) is None
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_share_of_the_lists_is_a_search_of_so_many_fewer(masked: bool) -> None:
+    """Half of 8 lists is the search with 4, by faiss as by our own scan; no share is less than one list."""
+    allowed = np.random.default_rng(5).random(N) < 0.9 if masked else None
+    expected = cpu("IVF16,Flat", 4).search(QUERIES, 20, allowed)[1]
+    for index in (cpu("IVF16,Flat", 8), by_scan("IVF16,Flat", 8)):
+        np.testing.assert_array_equal(index.search(QUERIES, 20, allowed, 0.5)[1], expected)
+    least = cpu("IVF16,Flat", 1).search(QUERIES, 20)[1]
+    np.testing.assert_array_equal(by_scan("IVF16,Flat", 8).search(QUERIES, 20, None, 0.01)[1], least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,7 @@ def deployment(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Path
 def make_deployment(directory: Path, address: str) -> Path:
     """A shop, its features online and two untrained versions."""
     init(directory, "deployment", address)
+    unhurried(directory)
     one = shop(items=ITEMS, start=datetime.now(UTC).replace(microsecond=0) - timedelta(days=40))
     write_shop(one, directory / "data")
     Deployment.at(directory).name_shop({"format": "test"})
@@ -56,6 +58,13 @@ def make_deployment(directory: Path, address: str) -> Path:
         save_untrained(directory / "models", seed)
     assert service_features(open_store(directory / "feature_repo"), "default", "user").views
     return directory
+
+
+def unhurried(directory: Path) -> None:
+    """Gives every placement time, so that answers are whole also on a busy machine."""
+    path = directory / "endcap.toml"
+    text = re.sub(r"^(\[placements\.\w+\].*)$", r"\1\ntimeout_ms = 20000", path.read_text(), flags=re.M)
+    path.write_text(text.replace("timeout_ms = 1000 ", "timeout_ms = 20000 "))
 
 
 class Client:

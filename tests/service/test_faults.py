@@ -89,14 +89,13 @@ async def test_a_service_that_is_still_loading_is_alive_and_not_ready(client: Cl
 async def test_five_hundred_concurrent_requests_each_get_their_own_answer(client: Client) -> None:
     expected = {f"u{i}": ids(await client.recommend(user_id=f"u{i}", count=5)) for i in range(12)}
     assert client.app.api.recommender is not None
-    client.app.api.recommender.timeout_s = 60.0  # this is about mix-ups, not about speed
 
     async def one(i: int) -> None:
         async with client.session.post(
             f"{client.url}/v1/recommendations", json={"user_id": f"u{i % 12}", "count": 5}
         ) as response:
             answer = await response.json()
-            if response.status == 503:  # 256 may wait
+            if response.status == 503:  # more than can be answered in time
                 assert answer["type"] == "urn:endcap:problem:overloaded" and response.headers["Retry-After"] == "1"
                 return
             assert ids(answer) == expected[f"u{i % 12}"]

@@ -1,0 +1,121 @@
+"""Who comes in: a limit on the requests in flight that finds its own size, and the gate that holds to it.
+
+The limit is an algorithm without a gate, the gate one without an algorithm. Both speak of a request's *share*: the part
+of its budget that it spent here, not counting what it waited for the feature store. So a limit knows no milliseconds:
+placements with other deadlines go through the same gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import sqrt
+from typing import Protocol
+
+from service.errors import DeadlineExceeded, Overloaded
+
+BULK_UP_TO = 0.7
+"""Of the limit: beyond it bulk requests are refused, and only then do interactive ones get less."""
+
+
+class Limit(Protocol):
+    """How many requests may be in flight."""
+
+    @property
+    def size(self) -> float: ...
+
+    def success(self, share: float, in_flight: int, now: float) -> None:
+        """One was answered, having spent `share` of its budget while so many were in flight."""
+        ...
+
+    def dropped(self, in_flight: int, now: float) -> None:
+        """One was not answered in time."""
+        ...
+
+
+class GradientLimit:
+    """Shrinks by the ratio of the share that requests may spend to the one they do, grows by its square root meanwhile.
+
+    Like Gradient2 of Netflix's concurrency-limits (github.com/Netflix/concurrency-limits), whose gradient is the ratio
+    of long-term to present latency: under load that lasts, its baseline drifts up to whatever there is. Ours is what a
+    budget allows. It looks at windows, and grows only where it was needed.
+    """
+
+    WINDOW_S, WINDOW_SAMPLES, SMOOTHING, HIGH = 0.1, 10, 0.5, 0.9
+
+    def __init__(self, initial: float, *, target: float = 0.5, least: float = 4, most: float = 1000) -> None:
+        """`target` is the share of a budget that the slowest tenth may spend."""
+        self.target, self.least, self.most = target, least, most
+        self._size = min(max(initial, least), most)
+        self.shares: list[float] = []
+        self.ends, self.used, self.failures = 0.0, 0, 0
+
+    @property
+    def size(self) -> float:
+        return self._size
+
+    def success(self, share: float, in_flight: int, now: float) -> None:
+        self._saw(share, in_flight, now)
+
+    def dropped(self, in_flight: int, now: float) -> None:
+        self.failures += 1
+        self._saw(1.0, in_flight, now)
+
+    def _saw(self, share: float, in_flight: int, now: float) -> None:
+        if not self.shares:
+            self.ends = now + self.WINDOW_S
+        self.shares.append(share)
+        self.used = max(self.used, in_flight)
+        if now >= self.ends and len(self.shares) >= self.WINDOW_SAMPLES:
+            self._adapt()
+            self.shares.clear()
+            self.used = self.failures = 0
+
+    def _adapt(self) -> None:
+        high = sorted(self.shares)[int(self.HIGH * (len(self.shares) - 1))]
+        gradient = min(1.0, max(0.5, self.target / max(high, 1e-6)))
+        needed = self.used >= self._size / 2
+        if gradient == 1.0 and not needed:
+            return
+        wanted = self._size * gradient + sqrt(self._size) * (not self.failures)
+        size = self._size + self.SMOOTHING * (wanted - self._size)
+        self._size = min(max(size, self.least), self.most)
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A request that is in. `pressure` is how full the gate was, 0 to 1; `elsewhere_s` what it waited for others."""
+
+    pressure: float
+    elsewhere_s: float = 0.0
+
+
+class Limiter:
+    """The gate. For one event loop."""
+
+    def __init__(self, limit: Limit, clock: Callable[[], float]) -> None:
+        self.limit, self.clock = limit, clock
+        self.in_flight = 0
+        self.refused = {"interactive": 0, "bulk": 0}
+
+    @contextmanager
+    def admit(self, budget_s: float, *, bulk: bool = False) -> Iterator[Admitted]:
+        """Lets a request in until the end of the block. Raises Overloaded at once where there is no room for it."""
+        pressure = (self.in_flight + 1) / self.limit.size
+        if pressure > (BULK_UP_TO if bulk else 1.0):
+            self.refused["bulk" if bulk else "interactive"] += 1
+            raise Overloaded(f"{self.in_flight} requests are being answered, which is what can be done in time")
+        self.in_flight += 1
+        began, admitted = self.clock(), Admitted(pressure)
+        try:
+            yield admitted
+        except DeadlineExceeded:
+            self.limit.dropped(self.in_flight, self.clock())
+            raise
+        else:
+            now = self.clock()
+            self.limit.success((now - began - admitted.elsewhere_s) / budget_s, self.in_flight, now)
+        finally:
+            # Whatever else ended it, a mistake in the request or a client that went away, says nothing of load.
+            self.in_flight -= 1

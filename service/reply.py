@@ -1,0 +1,81 @@
+"""The answer as it goes out, and its record for those who keep count."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from msgspec import UNSET
+
+from ranking.batch import Answer, Query
+from ranking.items import ItemTable
+from service.answered import Answered, item_state
+from service.query import LoadedModel
+from service.shopper import Shopper
+from service.trace import Trace
+from service.wire import Item, ItemExplanation, Model, RankRequest, Recommendation, RecommendRequest, ViewFreshness
+
+
+class Replies:
+    """Makes answers. `item_view` is the feature view that the items' statistics are of: they are in the item table."""
+
+    def __init__(
+        self, item_view: str | None = None, record: Callable[[Answered], None] = lambda answered: None
+    ) -> None:
+        self.item_view, self.record = item_view, record
+
+    def make(
+        self,
+        request: RecommendRequest | RankRequest,
+        model: LoadedModel,
+        shopper: Shopper,
+        query: Query,
+        answer: Answer,
+        places: Sequence[int],
+        trace: Trace,
+        missing: list[str] | None = None,
+    ) -> Recommendation:
+        """`places` are those of the engine's answer that are shown; `missing` the asked ids that no item has."""
+        items, ranked, names = model.items, answer.ranked, list(query.sources)
+        rows, scores, source = ranked.rows.tolist(), ranked.scores.tolist(), ranked.source.tolist()
+        its_id, explain = secrets.token_hex(16), request.explain
+        shown = [
+            Item(
+                items.ids[rows[place]],
+                scores[place],
+                names[source[place]] if rows[place] < items.learned else "cold_start",
+                explanation(items, rows[place], float(ranked.retrieval[place])) if explain else UNSET,
+            )
+            for place in places
+        ]
+        at, took_ms = time.time(), round(trace.elapsed() * 1e3, 3)
+        views = shopper.user.views
+        if self.item_view is not None:
+            views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[places]), len(shown), at)}
+        self.record(
+            Answered(
+                its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version,
+                query.features, views, shown, query.sources, shopper.degraded, dict(trace.stages),
+                took_ms, trace.batch_size,
+            )
+        )  # fmt: skip
+        return Recommendation(
+            recommendation_id=its_id,
+            model=Model(model.name, model.version),
+            items=shown,
+            degraded=shopper.degraded,
+            features={
+                name: ViewFreshness(view.status, None if view.age_s is None else round(view.age_s, 3))
+                for name, view in views.items()
+            },
+            took_ms=took_ms,
+            missing_item_ids=UNSET if missing is None else missing,
+            inputs=dict(query.features) if explain else UNSET,
+        )
+
+
+def explanation(items: ItemTable, row: int, retrieval_score: float) -> ItemExplanation:
+    price = float(items.price[row])
+    category = items.categories[items.category[row]]
+    return ItemExplanation(items.titles[row], category, round(price, 4) if price == price else None, retrieval_score)
