@@ -22,8 +22,9 @@ PRIOR = 0.01
 hold other sizes."""
 WORTH = 1.03
 """A size is worth having when its cost a query is within this of the least."""
-SHARE = 0.5
-"""A query may wait for one batch and ride in the next: a batch may take so much of the SLO."""
+SHARE, INLINE_SHARE = 0.5, 0.1
+"""A query may wait for one batch and ride in the next: a batch may take so much of the SLO. One that the event loop
+waits for takes less of it: whoever comes meanwhile is not even refused."""
 REFIT, EXPLORE = 32, 16
 """Batches between two fits, and between two that are larger than the policy would have them: else it would never see
 again what it once found not to pay."""
@@ -81,10 +82,11 @@ def features(sample: Sample) -> np.ndarray:
 
 
 class Policy:
-    """How many of those who wait make the next batch. `most` bounds it; `slo_s` is the time that an answer may take."""
+    """How many of those who wait make the next batch. `most` bounds it; `slo_s` is the time that an answer may take,
+    `share` how much of that a batch may."""
 
-    def __init__(self, curve: Curve, *, most: int, slo_s: float) -> None:
-        self.curve, self.most, self.slo_s = curve, most, slo_s
+    def __init__(self, curve: Curve, *, most: int, slo_s: float, share: float = SHARE) -> None:
+        self.curve, self.most, self.slo_s, self.share = curve, most, slo_s, share
         self.typical, self.batches = 0.0, 0
         self.choose()
 
@@ -96,7 +98,7 @@ class Policy:
         if sizes[-1] != self.most:
             sizes.append(self.most)
         took = {size: self.curve.seconds(size, round(size * self.typical)) for size in sizes}
-        fitting = [size for size in sizes if took[size] <= SHARE * self.slo_s] or [1]
+        fitting = [size for size in sizes if took[size] <= self.share * self.slo_s] or [1]
         least = min(took[size] / size for size in fitting)
         self.size = next(size for size in fitting if took[size] / size <= WORTH * least)
         self.fastest = next(size for size in fitting if took[size] / size == least)
@@ -108,7 +110,7 @@ class Policy:
         When so many wait that the last would be late, the size that gets most done is better than the one worth having.
         """
         self.batches += 1
-        late = self.drain_s(len(waiting)) > SHARE * self.slo_s
+        late = self.drain_s(len(waiting)) > self.share * self.slo_s
         size = self.fastest if late else self.size
         limit = self.limits_s[size]
         if self.batches % EXPLORE == 0:

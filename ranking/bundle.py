@@ -79,7 +79,7 @@ class Bundle:
     @property
     def nprobe(self) -> int:
         """How many lists a search of the index looks into; 1 where it has none."""
-        return self.manifest.index.nprobe
+        return self.index.nprobe
 
     @property
     def key(self) -> str:

@@ -39,7 +39,7 @@ class TorchIndex:
     """Exact search as one matrix product on any torch device. Scores are inner products."""
 
     def __init__(self, vectors: torch.Tensor) -> None:
-        self.vectors = vectors  # float32[N, E]
+        self.vectors, self.nprobe = vectors, 1  # float32[N, E]
 
     def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         device = self.vectors.device

@@ -29,7 +29,10 @@ class IndexRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Index(Protocol):
-    """What the engine asks of an index, on whatever device it lives."""
+    """What the engine asks of an index, on whatever device it lives. `nprobe` is how many lists a search looks into; 1
+    where there are none."""
+
+    nprobe: int
 
     def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         """The k best rows for each query: scores float32[B, k] (descending), rows int64[B, k], -1 where fewer.
@@ -73,9 +76,9 @@ class CpuIndex:
 
     def __init__(self, index: Any, vectors: Scores, nprobe: int) -> None:
         self.index, self.vectors = index, vectors
+        self.nprobe = nprobe if isinstance(index, faiss.IndexIVF) else 1
         if isinstance(index, faiss.IndexIVF):
             index.nprobe = nprobe
-        self.nprobe = nprobe
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -114,6 +117,7 @@ class ScannedIndex:
 
     def __init__(self, file: InvertedFile, vectors: Scores) -> None:
         self.file, self.vectors, self.known = file, vectors, len(vectors)
+        self.nprobe = file.nprobe
         self.anything = np.ones(len(vectors), bool)
 
     def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
@@ -192,7 +196,7 @@ class GpuIndex:
     """The same index on a GPU, for one caller only: faiss GPU indexes are not safe for concurrent readers."""
 
     def __init__(self, host: CpuIndex, device: int = 0) -> None:
-        self.host = host
+        self.host, self.nprobe = host, host.nprobe
         self.resources = faiss.StandardGpuResources()
         self.index = faiss.index_cpu_to_gpu(self.resources, device, host.index)
 

@@ -35,7 +35,7 @@ class Limit(Protocol):
 
 
 class GradientLimit:
-    """Shrinks by the ratio of the share that requests may spend to the one they do, grows by its square root meanwhile.
+    """Shrinks by the ratio of the share that requests may spend to the one they do; grows by half its square root.
 
     Like Gradient2 of Netflix's concurrency-limits (github.com/Netflix/concurrency-limits), whose gradient is the ratio
     of long-term to present latency: under load that lasts, its baseline drifts up to whatever there is. Ours is what a
@@ -44,7 +44,7 @@ class GradientLimit:
 
     WINDOW_S, WINDOW_SAMPLES, SMOOTHING, HIGH = 0.1, 10, 0.5, 0.9
 
-    def __init__(self, initial: float, *, target: float = 0.5, least: float = 4, most: float = 1000) -> None:
+    def __init__(self, initial: float, *, target: float = 0.4, least: float = 4, most: float = 1000) -> None:
         """`target` is the share of a budget that the slowest tenth may spend."""
         self.target, self.least, self.most = target, least, most
         self._size = min(max(initial, least), most)
@@ -78,7 +78,7 @@ class GradientLimit:
         needed = self.used >= self._size / 2
         if gradient == 1.0 and not needed:
             return
-        wanted = self._size * gradient + sqrt(self._size) * (not self.failures)
+        wanted = self._size * gradient + 0.5 * sqrt(self._size) * (not self.failures)
         size = self._size + self.SMOOTHING * (wanted - self._size)
         self._size = min(max(size, self.least), self.most)
 
@@ -99,13 +99,21 @@ class Limiter:
         self.in_flight = 0
         self.refused = {"interactive": 0, "bulk": 0}
 
+    def full(self) -> bool:
+        """Whether nobody would be let in, of whatever priority."""
+        return self.in_flight + 1 > self.limit.size
+
+    def refuse(self, *, bulk: bool = False) -> Overloaded:
+        """Counts one as refused; the error says why."""
+        self.refused["bulk" if bulk else "interactive"] += 1
+        return Overloaded(f"{self.in_flight} requests are being answered, which is what can be done in time")
+
     @contextmanager
     def admit(self, budget_s: float, *, bulk: bool = False) -> Iterator[Admitted]:
         """Lets a request in until the end of the block. Raises Overloaded at once where there is no room for it."""
         pressure = (self.in_flight + 1) / self.limit.size
         if pressure > (BULK_UP_TO if bulk else 1.0):
-            self.refused["bulk" if bulk else "interactive"] += 1
-            raise Overloaded(f"{self.in_flight} requests are being answered, which is what can be done in time")
+            raise self.refuse(bulk=bulk)
         self.in_flight += 1
         began, admitted = self.clock(), Admitted(pressure)
         try:

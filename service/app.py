@@ -90,6 +90,7 @@ class App:
         application = self.api.application(self.config.service.max_body_bytes)
         self.runner = Runner(
             application,
+            self.api.refuse,
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,
             handler_cancellation=True,

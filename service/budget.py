@@ -14,9 +14,13 @@ QUANTILE = 0.95
 STEP = 0.2
 UP, DOWN = 1 + STEP * QUANTILE, 1 - STEP * (1 - QUANTILE)
 HALF_LIFE_S = 0.25
-"""In which a quantile that nobody feeds goes half of its way back: what was slow once is tried again."""
-SLOW_FADE = 0.01
+"""In which a quantile that nobody feeds goes half of its way back to what is usual."""
+FORGET_S = 5.0
+"""In which what is usual counts half, where nobody feeds it: what is thought too slow is tried again."""
+USUAL_UP, USUAL_DOWN = 1 + 0.02 * 0.25, 1 - 0.02 * 0.75
 FLOOR_S = 2e-5
+TURNS = 4
+"""Turns of the loop that a read takes at the most, of its slower ones."""
 TIMER_S = 0.001
 """How late a timer may be: event loops count in milliseconds."""
 GRACE_S = 0.005
@@ -27,26 +31,29 @@ class Quantile:
     """The upper end of a stage's recent times: up in a few samples, down in many, and back to rest without any.
 
     A multiplicative stochastic approximation: each sample above it raises it by `STEP * QUANTILE`, each below lowers it
-    by `STEP * (1 - QUANTILE)`, which balance at the quantile. Where it rests is twice the long-run mean.
+    by `STEP * (1 - QUANTILE)`, which balance at the quantile. What is usual is the lower quartile, by the same means.
     """
 
-    __slots__ = ("at", "rest", "value")
+    __slots__ = ("at", "usual", "value")
 
-    def __init__(self, seconds: float = FLOOR_S) -> None:
-        self.rest = max(seconds, FLOOR_S)
-        self.value, self.at = 2 * self.rest, 0.0
+    def __init__(self, seconds: float = FLOOR_S, at: float = 0.0) -> None:
+        self.usual = max(seconds, FLOOR_S)
+        self.value, self.at = 2 * self.usual, at
 
     def now(self, at: float) -> float:
         """Seconds, at `at` of the clock by which samples were added."""
         since = at - self.at
-        if since > 0.01 * HALF_LIFE_S:
-            return 2 * self.rest + (self.value - 2 * self.rest) * float(0.5 ** (since / HALF_LIFE_S))
-        return self.value
+        if since < 0.01 * HALF_LIFE_S:
+            return self.value
+        rest = 2 * self.usual
+        return (rest + (self.value - rest) * float(0.5 ** (since / HALF_LIFE_S))) * float(0.5 ** (since / FORGET_S))
 
-    def add(self, seconds: float, at: float) -> None:
+    def add(self, seconds: float, at: float, *, ended: bool = True) -> None:
+        """`ended`: whether it took so long, and was not given up after so long."""
         value = self.now(at)
         self.value = max(value * (UP if seconds > value else DOWN), FLOOR_S)
-        self.rest = max(self.rest + SLOW_FADE * (min(seconds, 4 * self.rest) - self.rest), FLOOR_S)
+        if ended:
+            self.usual = max(self.usual * (USUAL_UP if seconds > self.usual else USUAL_DOWN), FLOOR_S)
         self.at = at
 
 
@@ -73,29 +80,38 @@ class Shares:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.features, self.finish = Quantile(5e-4), Quantile(2e-4)
+        self.turn = Quantile(5e-5)  # of the event loop
         self.engine: dict[tuple[str, int], Quantile] = {}
 
     def learn(self, place: str, rung: int, seconds: float) -> None:
         """What a rung of a placement took when it was warmed up."""
-        self.engine[place, rung] = Quantile(seconds)
+        self.engine[place, rung] = Quantile(seconds, self.clock())
 
     def engine_s(self, place: str, rung: int) -> float:
         """What the engine takes for such a query, the queue not counted."""
         found = self.engine.get((place, rung))
         return FLOOR_S if found is None else found.now(self.clock())
 
-    def saw_engine(self, place: str, rung: int, seconds: float) -> None:
+    def saw_engine(self, place: str, rung: int, seconds: float, *, ended: bool = True) -> None:
         at = self.clock()
         found = self.engine.get((place, rung))
         if found is None:
-            found = self.engine[place, rung] = Quantile(seconds)
-        found.add(seconds, at)
+            found = self.engine[place, rung] = Quantile(seconds, at)
+        found.add(seconds, at, ended=ended)
 
     def saw_features(self, seconds: float) -> None:
         self.features.add(seconds, self.clock())
 
     def saw_finish(self, seconds: float) -> None:
         self.finish.add(seconds, self.clock())
+
+    def saw_turn(self, since: float) -> None:
+        now = self.clock()
+        self.turn.add(now - since, now)
+
+    def store_s(self, seconds: float) -> float:
+        """How much of the time that a read took was the store's: what the loop needs to come round is ours."""
+        return max(0.0, seconds - TURNS * self.turn.now(self.clock()))
 
     def for_features(self, budget: Budget, place: str, wait_s: float) -> float:
         """Seconds that reading may take: what the engine, at its full effort, leaves, and at least half."""

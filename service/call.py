@@ -12,9 +12,9 @@ AFTER, TIMEOUT, PRIORITY = "Endcap-After", "Endcap-Timeout-Ms", "Endcap-Priority
 GRPC_TIMEOUT, ENVOY_TIMEOUT = "grpc-timeout", "x-envoy-expected-rq-timeout-ms"
 PRIORITIES = ("interactive", "bulk")
 UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-GRPC = re.compile(r"(\d{1,8})([HMSmun])")
+GRPC = re.compile(r"([0-9]{1,8})([HMSmun])")
 """gRPC over HTTP/2, Requests: TimeoutValue TimeoutUnit."""
-MILLISECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+MILLISECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from time import perf_counter
 
 from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
-from ranking.batching import Curve, Policy, Sample, measure
+from ranking.batching import INLINE_SHARE, SHARE, Curve, Policy, Sample, measure
 from ranking.device import choose
 from ranking.engine import BatchPath
 from ranking.sources.base import Source
@@ -48,7 +48,8 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     on_cpu = device.type == "cpu"
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]
-    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3)
+    share = SHARE if config.engine.thread else INLINE_SHARE
+    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3, share=share)
     return Prepared(versions, found, paths, policy, on_cpu)
 
 

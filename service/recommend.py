@@ -108,7 +108,7 @@ class Recommender:
         allowed_s = self.shares.for_features(turn.budget, turn.place, self.engine.wait_s())
         began = turn.trace.clock()
         shopper = await self.shoppers.read(request, allowed_s, turn.trace, turn.after)
-        admitted.elsewhere_s = turn.trace.clock() - began
+        admitted.elsewhere_s = self.shares.store_s(turn.trace.clock() - began)
         return shopper
 
     async def ask(self, query: Query, turn: Turn, admitted: Admitted, shopper: Shopper) -> tuple[Query, Answer]:
@@ -135,7 +135,7 @@ class Recommender:
                 async with asyncio.timeout(room):
                     answer = await self.engine.submit(turn.model.key, query, expires_at=began + room, bulk=turn.bulk)
         except TimeoutError:
-            self.shares.saw_engine(turn.place, rung, trace.clock() - began)
+            self.shares.saw_engine(turn.place, rung, trace.clock() - began, ended=False)
             return None
         except (EngineExpired, EngineOverloaded):
             return None  # it never had its turn, which says nothing of how long one takes

@@ -63,7 +63,8 @@ class Shoppers:
         degraded = []
         if after is not None:
             with trace("context"):
-                if not await self.applied.wait(after, max(until - trace.clock() - usual, 0.0)):
+                left = until - trace.clock()
+                if not await self.applied.wait(after, max(min(left - 2 * usual, left * 3 / 4), 0.0)):
                     degraded.append("context")
         with trace("features"):
             user = await self._features(request.user_id, until, usual, trace)
@@ -85,6 +86,7 @@ class Shoppers:
             allowed = min(allowed, max(usual, SUSPECT_S))
         if allowed <= usual / 4:  # it would hardly come
             return None
+        asyncio.get_running_loop().call_soon(self.shares.saw_turn, began)
         try:
             async with asyncio.timeout(allowed):
                 user = await self.features.read(user_id)

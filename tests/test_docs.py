@@ -9,13 +9,15 @@ import msgspec
 import pytest
 
 from ranking.train.config import TrainConfig
-from service import recommend
+from service import query, recommend, shopper
 from service.config import Config
 from service.errors import LOOKS
+from service.ladder import CANDIDATES, NPROBE, POPULAR, RANKER
 from service.metrics import Metrics
 from service.placements import Placement, PlacementFilters, PlacementRules
 
 ROOT = Path(__file__).parents[1]
+LADDER = {NPROBE, CANDIDATES, RANKER, POPULAR}
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 DOCS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in PAGES}
 
@@ -52,11 +54,12 @@ def test_every_metric_is_documented() -> None:
 def test_every_error_and_every_degraded_reason_is_documented() -> None:
     for look in LOOKS.values():
         assert f"`{look.slug}`" in DOCS["docs/api.md"]
-    source = Path(recommend.__file__).read_text()
-    reasons = set(re.findall(r'degraded\.append\("(\w+)"\)', source)) | {"features", "context"}
-    assert reasons == {"context", "features", "user", "item", "count"}
+    source = "".join(Path(one.__file__).read_text() for one in (recommend, query, shopper))
+    reasons = {*re.findall(r'degraded\.append\("(\w+)"\)', source), *LADDER, "features"}
+    assert reasons == {"context", "last_known", "features", "user", "item", "count", *LADDER}
     for reason in reasons:
         assert f"| `{reason}` |" in DOCS["docs/api.md"]
+        assert re.search(rf"^  {reason}: ", (ROOT / "service/http/console/tryit.js").read_text(), re.MULTILINE)
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -38,6 +38,8 @@ consume = false
 [placements.home]
 sources = {{ personal = 500 }}
 model = "w1"
+# The harness keeps 64 requests waiting on two cores and compares whole answers: none of them may be made with less.
+timeout_ms = 500
 """
 
 

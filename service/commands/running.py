@@ -23,7 +23,7 @@ from features.store import connection, project_of
 from ranking.bundle import read_manifest, versions
 from service import app, process
 from service.commands import data, models
-from service.config import ServiceConfig
+from service.config import Config, ServiceConfig
 from service.console import console
 from service.deployment import Deployment
 from service.errors import ConfigError, ServiceError
@@ -47,16 +47,14 @@ def serve(directory: Path, host: str | None, port: int | None, workers: int | No
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    uvloop.run(process.serve(app.App(here.directory, here.config), host, port, ready))
+    uvloop.run(process.serve(app.App(here.directory, inline_where_crowded(here.config, 1)), host, port, ready))
 
 
 def supervise(here: Deployment, host: str | None, port: int | None, workers: int) -> None:
     """Prepares once, then answers in so many workers. Raises ServiceError when the port is taken."""
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    # As many workers as cores leave none for a thread of the engine's own.
-    engine = structs.replace(here.config.engine, thread=here.config.engine.thread and workers < (os.cpu_count() or 1))
-    config = structs.replace(here.config, engine=engine)
+    config = inline_where_crowded(here.config, workers)
     try:
         held = reserve(host, port)
     except OSError as error:
@@ -79,6 +77,12 @@ def supervise(here: Deployment, host: str | None, port: int | None, workers: int
 
         Supervisor(workers, work, drain_s=here.config.service.drain_s, died=figures.end).run()
     held.close()
+
+
+def inline_where_crowded(config: Config, workers: int) -> Config:
+    """As many workers as this process may use cores leave none for a thread of the engine's own."""
+    thread = config.engine.thread and workers < len(os.sched_getaffinity(0))
+    return structs.replace(config, engine=structs.replace(config.engine, thread=thread))
 
 
 def ingest(directory: Path) -> None:

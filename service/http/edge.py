@@ -16,24 +16,32 @@ from service.http.respond import CODINGS, problem, problem_of
 from service.trace import Trace
 
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
+Refuse = Callable[[web.Request], web.StreamResponse | None]
 
 BAD_REQUEST = Look(400, "bad-request", "The request is not proper HTTP")
 FAILED = Look(500, "internal-error", "The service failed on this request")
 
 
 class Runner(web.AppRunner):
-    """An AppRunner whose connections are of this module. aiohttp has no setting for it; `_make_server` is its own."""
+    """An AppRunner whose connections are of this module. aiohttp has no setting for it; `_make_server` is its own.
+
+    `refuse` answers at once a request that there is no room for, before it is routed or its body read; or says None.
+    """
+
+    def __init__(self, app: web.Application, refuse: Refuse, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.refuse = refuse
 
     async def _make_server(self) -> web.Server:
-        return Server(await super()._make_server())
+        return Server(await super()._make_server(), self.refuse)
 
 
 class Server(web.Server):
     """A server like the given one."""
 
-    def __init__(self, like: web.Server) -> None:
+    def __init__(self, like: web.Server, refuse: Refuse) -> None:
         super().__init__(
-            answered(like.request_handler),
+            answered(like.request_handler, refuse),
             request_factory=like.request_factory,
             handler_cancellation=like.handler_cancellation,
             loop=like._loop,
@@ -83,10 +91,12 @@ def unreadable(error: BaseException | None, message: str) -> tuple[Look, str]:
     return LOOKS[MalformedBody], "the body is not compressed in the way that Content-Encoding says"
 
 
-def answered(handler: Handler) -> Handler:
+def answered(handler: Handler, refuse: Refuse) -> Handler:
     """What aiohttp refuses before our middleware has its say (an unknown `Expect`), as problem details too."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        if (refusal := refuse(request)) is not None:
+            return refusal
         try:
             return await handler(request)
         except web.HTTPException as error:

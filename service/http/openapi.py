@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from service.call import AFTER, PRIORITY, TIMEOUT
 from service.errors import LOOKS
 from service.freshness_wire import FreshnessReport, ViewReport
 from service.wire import (
@@ -42,7 +43,11 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-AFTER = {"Endcap-After": "The `token` of events that the features must hold; else `degraded` says `context`."}
+HEADERS = {
+    AFTER: "The `token` of events that the features must hold; else `degraded` says `context`.",
+    TIMEOUT: "Milliseconds that the caller will wait, up to what the placement allows.",
+    PRIORITY: "`interactive` or `bulk`: after the others, and refused first.",
+}
 TABLES = ("application/json", "text/csv", "application/vnd.apache.arrow.stream")
 
 ENDPOINTS = {
@@ -51,12 +56,12 @@ ENDPOINTS = {
         "Scored items for a placement, best first. An unknown or anonymous shopper gets 200: from the session's items "
         "where it has known ones, else popular items; `source` and `degraded` say so. Stage times are in the "
         "`Server-Timing` header.",
-        RecommendRequest, Recommendation, headers=AFTER,
+        RecommendRequest, Recommendation, headers=HEADERS,
     ),
     "/v1/rank": Endpoint(
         "In which order should this shopper see these items?",
         "The caller's own items in order of score. Items that the catalogue does not have are in `missing_item_ids`.",
-        RankRequest, Recommendation, headers=AFTER,
+        RankRequest, Recommendation, headers=HEADERS,
     ),
     "/v1/events": Endpoint(
         "What shoppers did",

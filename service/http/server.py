@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from service.call import read_call
-from service.errors import NotReady, look
+from service.errors import LOOKS, NotReady, Overloaded, look
 from service.http.console_page import ConsoleApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
@@ -25,6 +25,9 @@ from service.wire import RankRequest, Recommendation, RecommendRequest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+RECOMMENDATIONS, RANK = "/v1/recommendations", "/v1/rank"
+GATED = frozenset({RECOMMENDATIONS, RANK})
+"""Where only so many come in as can be answered in time."""
 TRACE = web.RequestKey("trace", Trace)
 PLACEMENT = web.RequestKey("placement", str)
 
@@ -56,8 +59,8 @@ class Api:
 
     def application(self, max_body_bytes: int) -> web.Application:
         app = web.Application(client_max_size=max_body_bytes, middlewares=[self.errors])
-        app.router.add_post("/v1/recommendations", self.recommend)
-        app.router.add_post("/v1/rank", self.rank)
+        app.router.add_post(RECOMMENDATIONS, self.recommend)
+        app.router.add_post(RANK, self.rank)
         self.intake.add_to(app)
         self.insight.add_to(app)
         self.console.add_to(app)
@@ -93,6 +96,14 @@ class Api:
         answer = await self.answering().rank(wanted, trace, read_call(request.headers))
         request[PLACEMENT] = wanted.placement
         return self.respond(answer, trace)
+
+    def refuse(self, request: web.Request) -> web.StreamResponse | None:
+        """The answer to a request that nobody would be let in for; None where somebody would."""
+        if self.recommender is None or request.path not in GATED or not self.recommender.limiter.full():
+            return None
+        trace, error = Trace(), self.recommender.limiter.refuse()
+        self.observer.answered(request.path, "", LOOKS[Overloaded].status, trace.elapsed())
+        return problem(LOOKS[Overloaded], str(error), trace)
 
     def respond(self, answer: Recommendation, trace: Trace) -> web.Response:
         with trace("encode_json"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from ranking.batch import Query, Ranked
 from ranking.batcher import Desk, LocalEngine
-from ranking.errors import EngineError, EngineOverloaded, EngineStopped
+from ranking.errors import EngineError, EngineExpired, EngineStopped
 
 
 def query(name: str) -> Query:
@@ -56,10 +57,13 @@ class UpTo:
     def saw(self, queries: Sequence[Query], seconds: float) -> None:
         pass
 
+    def drain_s(self, waiting: int) -> float:
+        return 0.0
+
 
 def engine(path: Path, **options: Any) -> LocalEngine:
     policy = UpTo(options.pop("max_batch", 8))
-    one = LocalEngine(Desk({"m@1": path}, policy, **{"max_queue": 100, **options}))  # type: ignore[dict-item, arg-type]
+    one = LocalEngine(Desk({"m@1": path}, policy, **options))  # type: ignore[dict-item, arg-type]
     one.start()
     return one
 
@@ -119,18 +123,34 @@ async def test_a_caller_that_has_gone_leaves_before_the_forward_pass() -> None:
     await one.stop()
 
 
-async def test_a_full_queue_refuses_at_once() -> None:
+async def test_whose_time_is_up_leaves_before_the_forward_pass() -> None:
     path = Path()
     path.gate.clear()
-    one = engine(path, max_queue=2)
+    one = engine(path)
     first = asyncio.create_task(one.submit("m@1", query("0")))
     await asyncio.to_thread(path.entered.wait, 10)
-    waiting = [asyncio.create_task(one.submit("m@1", query(str(i)))) for i in (1, 2)]
+    late = asyncio.create_task(one.submit("m@1", query("1"), expires_at=time.perf_counter()))
+    stays = asyncio.create_task(one.submit("m@1", query("2"), expires_at=time.perf_counter() + 3600))
     await asyncio.sleep(0)
-    with pytest.raises(EngineOverloaded):
-        await one.submit("m@1", query("3"))
     path.gate.set()
-    await asyncio.gather(first, *waiting)
+    await asyncio.gather(first, stays)
+    with pytest.raises(EngineExpired):
+        await late
+    assert path.batches == [["0"], ["2"]]
+    await one.stop()
+
+
+async def test_bulk_queries_are_taken_when_no_other_waits() -> None:
+    path = Path()
+    path.gate.clear()
+    one = engine(path, max_batch=1)
+    tasks = [asyncio.create_task(one.submit("m@1", query("0")))]
+    await asyncio.to_thread(path.entered.wait, 10)
+    tasks += [asyncio.create_task(one.submit("m@1", query(name), bulk=name != "3")) for name in ("1", "2", "3")]
+    await asyncio.sleep(0)
+    path.gate.set()
+    await asyncio.gather(*tasks)
+    assert path.batches == [["0"], ["3"], ["1"], ["2"]]
     await one.stop()
 
 

@@ -185,7 +185,7 @@ async def test_events_that_are_not_in_the_features_in_time_are_said_to_be_missin
     assert client.app.api.recommender is not None
     other = Consumer(client.app._pipeline(), "deployment")  # nothing is left for the tests after this one
     other.start()
-    assert await client.app.api.recommender.applied.wait(token, 60.0)
+    assert await client.app.api.recommender.shoppers.applied.wait(token, 60.0)
     await other.stop()
 
 
@@ -202,7 +202,7 @@ async def test_a_process_of_its_own_turns_events_into_features(client: Client, d
     command = [sys.executable, "-m", "service.cli", "ingest", "--dir", str(deployment)]
     ingest = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     token = (await send(client, event(user_id="apart", item_id="i00019")))["token"]
-    assert await client.app.api.recommender.applied.wait(token, 30.0)
+    assert await client.app.api.recommender.shoppers.applied.wait(token, 30.0)
     assert (await recent(client, "apart", token))[0] == ["i00019"]
     ingest.terminate()
     output, _ = await ingest.communicate()

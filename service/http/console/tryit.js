@@ -5,9 +5,14 @@ import { age, ask, byId, make, Problem, show } from "./api.js";
 const FIELDS = ["user_id", "placement", "item_id", "count"];
 const DEGRADED = {
   context: "The events that it was to know of were not in the features in time: those that were there were used.",
+  last_known: "The feature store did not answer in time: what it last said of this shopper was used.",
   features: "The feature store did not answer in time, or held something unreadable: defaults were used.",
   user: "The user is unknown and the session is empty: popular items.",
   item: "The item in view is not in the catalogue: popular items.",
+  nprobe: "Little time or many requests: a quarter of the index's lists was searched.",
+  candidates: "Little time or many requests: a quarter of the candidates was looked at.",
+  ranker: "Little time or many requests: the order is the sources' own.",
+  popular: "The engine had no time: popular items.",
   count: "Fewer items may be shown than were asked for.",
 };
 const STATUS = {
