@@ -110,7 +110,7 @@ class App:
         followers = [catalogue.loaded]
         if fit.item_view is not None:
             followers.append(self._open_popularity(plan.project, self.engine, self.versions).loaded)
-        self.metrics.waiting = lambda: len(desk.waiting)
+        self.metrics.waiting, self.metrics.learned = lambda: len(desk.waiting), prepared.policy.figures
         self.engine.start()
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
             await asyncio.wait_for(asyncio.gather(*(one.wait() for one in followers)), STORE_S)

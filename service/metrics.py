@@ -17,9 +17,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from ranking.batching import Figures
 from service.trace import Trace
 from service.wire import Accepted, Recommendation
-from service.workers_metrics import Family, merged
+from service.workers_metrics import CURVE, Family, merged
 
 SECONDS = (
     0.00005,
@@ -136,6 +137,7 @@ class Metrics:
         )
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
         self.waiting: Callable[[], int] = int
+        self.learned: Callable[[], Figures | None] = lambda: None
         self.consumer: EventCounts | None = None
         self.project = ""
         self.feature_ages: Callable[[], dict[str, float]] = dict
@@ -178,6 +180,7 @@ class Metrics:
                     self.answers, self.batch):  # fmt: skip
             yield one.family()
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
+        yield from curve(self.learned())
         yield self.events.family()
         newest = GaugeMetricFamily(
             "feast_feature_freshness_seconds",
@@ -214,6 +217,22 @@ class Metrics:
         whole = CollectorRegistry()
         whole.register(Given(merged([self.snapshot(), *others])))
         return generate_latest(whole), CONTENT_TYPE_LATEST
+
+
+def curve(found: Figures | None) -> Iterator[Metric]:
+    """What the engine has learned of batches; families without a sample until it has."""
+    seconds = GaugeMetricFamily(f"{CURVE}seconds", "A batch of so many typical queries, as fitted.", labels=["size"])
+    size = GaugeMetricFamily(f"{CURVE}size", "The batch worth having, the fastest one, and the knee.", labels=["kind"])
+    parts = GaugeMetricFamily(f"{CURVE}part_seconds", "What the seconds are made of.", labels=["part"])
+    if found is not None:
+        for queries, took in zip(found.sizes, found.seconds, strict=True):
+            seconds.add_metric([str(queries)], took)
+        knee = float("inf") if found.knee is None else found.knee
+        for kind, value in (("worth_having", found.size), ("fastest", found.fastest), ("knee", knee)):
+            size.add_metric([kind], value)
+        for part, value in (("fixed", found.fixed_s), ("query", found.query_s), ("row", found.row_s)):
+            parts.add_metric([part], value)
+    yield from (seconds, size, parts)
 
 
 class Given:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 
 from ranking.batch import Query
@@ -48,7 +49,8 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     on_cpu = device.type == "cpu"
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]
-    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3)
+    typical = fmean(rows / queries for queries, rows, _ in samples)
+    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3, typical=typical)
     return Prepared(versions, found, paths, policy, on_cpu)
 
 
