@@ -35,6 +35,7 @@ from ranking.versions import Versions
 from service.answer_log import LOG, AnswerLog
 from service.answered import Answered
 from service.config import Config, check_sources
+from service.engine_watch import EngineWatch
 from service.events import EventDoor
 from service.freshness import Freshness
 from service.http.edge import Runner
@@ -129,6 +130,11 @@ class App:
             item_view=fit.item_view,
             record=await self._open_records(plan.project),
         )
+        own_core = isinstance(self.engine, LocalEngine)
+        watch = EngineWatch(prepared.policy, self.metrics.engine, own_core=own_core, workers=config.service.workers)
+        watch.start()
+        self.closing.append(watch.stop)
+        self.api.insight.engine = watch
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()

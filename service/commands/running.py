@@ -23,7 +23,7 @@ from features.store import connection, project_of
 from ranking.bundle import read_manifest, versions
 from service import app, process
 from service.commands import data, models
-from service.config import ServiceConfig
+from service.config import Config, ServiceConfig
 from service.console import console
 from service.deployment import Deployment
 from service.errors import ConfigError, ServiceError
@@ -47,7 +47,12 @@ def serve(directory: Path, host: str | None, port: int | None, workers: int | No
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    uvloop.run(process.serve(app.App(here.directory, here.config), host, port, ready))
+    uvloop.run(process.serve(app.App(here.directory, with_workers(here.config, 1)), host, port, ready))
+
+
+def with_workers(config: Config, workers: int) -> Config:
+    """The settings as they are true of this run, whatever the file says."""
+    return structs.replace(config, service=structs.replace(config.service, workers=workers))
 
 
 def supervise(here: Deployment, host: str | None, port: int | None, workers: int) -> None:
@@ -56,7 +61,7 @@ def supervise(here: Deployment, host: str | None, port: int | None, workers: int
     port = here.config.service.port if port is None else port
     # As many workers as cores leave none for a thread of the engine's own.
     engine = structs.replace(here.config.engine, thread=here.config.engine.thread and workers < (os.cpu_count() or 1))
-    config = structs.replace(here.config, engine=engine)
+    config = structs.replace(with_workers(here.config, workers), engine=engine)
     try:
         held = reserve(host, port)
     except OSError as error:
