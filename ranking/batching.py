@@ -118,14 +118,17 @@ class Policy:
     """How many of those who wait make the next batch. `most` bounds it; `slo_s` is the time that an answer may take.
 
     `typical` is the number of rows of a query, which it goes on learning. Beside the curve it keeps how many `queries`
-    have been run, for how long (`busy_s`), and by which factors (`missed`, f64[KEPT]) the last batches missed the curve
-    of typical queries.
+    have been run, for how long (`busy_s`), with how much of their thread's CPU (`cpu_s`, by the clock `cpu`), and by
+    which factors (`missed`, f64[KEPT]) the last batches missed the curve of typical queries.
     """
 
-    def __init__(self, curve: Curve, *, most: int, slo_s: float, typical: float = 0.0) -> None:
-        self.curve, self.most, self.slo_s = curve, most, slo_s
+    def __init__(
+        self, curve: Curve, *, most: int, slo_s: float, typical: float = 0.0, cpu: Callable[[], float] = float
+    ) -> None:
+        self.curve, self.most, self.slo_s, self.cpu = curve, most, slo_s, cpu
         self.typical, self.batches = typical, 0
-        self.queries, self.busy_s = 0, 0.0
+        self.queries, self.busy_s, self.cpu_s = 0, 0.0, 0.0
+        self.began_cpu = cpu()
         self.missed: npt.NDArray[np.float64] = np.ones(KEPT)
         self.choose()
 
@@ -159,6 +162,7 @@ class Policy:
         When so many wait that the last would be late, the size that gets most done is better than the one worth having.
         """
         self.batches += 1
+        self.began_cpu = self.cpu()
         late = len(waiting) / self.size * self.limits_s[self.size] > SHARE * self.slo_s
         size = self.fastest if late else self.size
         limit = self.limits_s[size]
@@ -181,6 +185,8 @@ class Policy:
         self.missed[self.curve.seen % KEPT] = seconds / usual if usual > 0 else 1.0
         self.queries += len(queries)
         self.busy_s += seconds
+        cpu = self.cpu()  # several versions may answer parts of what was taken
+        self.cpu_s, self.began_cpu = self.cpu_s + cpu - self.began_cpu, cpu
         self.curve.saw((len(queries), rows, seconds))
         if self.curve.seen % REFIT == 0:
             self.choose()

@@ -56,11 +56,16 @@ class Settled:
 
 
 class Forecaster:
-    """Forecasts for a policy as it is when this is made. `beside_s`: seconds of the engine's core that go to other
-    things for each query (HTTP, features, JSON), where it has none of its own."""
+    """Forecasts for a policy as it is when this is made.
 
-    def __init__(self, policy: Policy, *, beside_s: float = 0.0, arrivals: int = ARRIVALS, seed: int = SEED) -> None:
-        self.policy, self.beside_s = policy.settled(), beside_s
+    `loop_s`: seconds of the event loop that go to each query besides (HTTP, features, JSON). They bound the rate where
+    the engine has its `own_core`, and delay batches where it has none.
+    """
+
+    def __init__(
+        self, policy: Policy, *, loop_s: float = 0.0, own_core: bool = True, arrivals: int = ARRIVALS, seed: int = SEED
+    ) -> None:
+        self.policy, self.loop_s, self.own_core = policy.settled(), loop_s, own_core
         rows = int(self.policy.typical)
         self.query = Query(features={}, sources={"typical": rows}, count=1)
         self.table = [max(self.policy.curve.seconds(size, size * rows), LEAST_S) for size in range(1, policy.most + 1)]
@@ -73,7 +78,8 @@ class Forecaster:
     def most_rate(self) -> float:
         """Queries/s beyond which the queue grows for as long as they come."""
         size = self.policy.fastest
-        return size / (self.table[size - 1] * float(self.missed.mean()) + size * self.beside_s)
+        a_query = self.table[size - 1] * float(self.missed.mean()) / size
+        return 1 / (max(a_query, self.loop_s) if self.own_core else a_query + self.loop_s)
 
     def play(self, rate: float) -> Played:
         unrest = iter(self.unrest)
@@ -81,7 +87,8 @@ class Forecaster:
         def seconds(queries: Sequence[Query]) -> float:
             return float(self.table[len(queries) - 1] * next(unrest))
 
-        return play(self.times / rate, lambda _: self.query, seconds, Settled(self.policy), self.beside_s)
+        beside_s = 0.0 if self.own_core else self.loop_s
+        return play(self.times / rate, lambda _: self.query, seconds, Settled(self.policy), beside_s)
 
     def at(self, rate: float) -> Expected:
         """`rate` is above 0 queries/s."""

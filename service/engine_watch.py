@@ -30,11 +30,13 @@ ENOUGH = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """How far the counters were: seconds of clock, batches and the loop's CPU, queries, and the stage's buckets."""
+    """How far the counters were: seconds of the clock, of batches (and their CPU) and of the loop's CPU; queries, and
+    the stage's buckets."""
 
     at: float
     queries: int
     busy_s: float
+    cpu_s: float
     loop_s: float
     buckets: list[int]
 
@@ -58,7 +60,7 @@ class EngineWatch:
         self.policy, self.stage, self.own_core, self.workers = policy, stage, own_core, workers
         self.clock, self.loop_time = clock, loop_time
         self.notes: deque[Note] = deque(maxlen=KEPT)
-        self.beside_s = 0.0 if own_core else None
+        self.loop_s: float | None = None
         self.lock = asyncio.Lock()
         self.forecast: tuple[float, Forecast] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -81,12 +83,15 @@ class EngineWatch:
         self.notes.append(now)
         then = self.notes[0]
         queries = now.queries - then.queries
-        if not self.own_core and queries >= ENOUGH * max(now.at - then.at, EVERY_S):
-            self.beside_s = max(now.loop_s - then.loop_s - (now.busy_s - then.busy_s), 0.0) / queries
+        if queries >= ENOUGH * max(now.at - then.at, EVERY_S):
+            batches_s = 0.0 if self.own_core else now.cpu_s - then.cpu_s
+            self.loop_s = max(now.loop_s - then.loop_s - batches_s, 0.0) / queries
 
     def look(self) -> Note:
         policy = self.policy
-        return Note(self.clock(), policy.queries, policy.busy_s, self.loop_time(), list(self.stage.buckets))
+        return Note(
+            self.clock(), policy.queries, policy.busy_s, policy.cpu_s, self.loop_time(), list(self.stage.buckets)
+        )  # fmt: skip
 
     async def report(self) -> EngineReport:
         """The last minute, and a forecast that is `FRESH_S` old at the most."""
@@ -106,16 +111,16 @@ class EngineWatch:
 
     async def expected(self, rate: float) -> Forecast | None:
         async with self.lock:
-            if self.beside_s is None:
+            if self.loop_s is None and not self.own_core:  # the loop is the engine, and the half of it is not known
                 return None
             if self.forecast is None or self.clock() - self.forecast[0] >= FRESH_S:
-                found = await asyncio.to_thread(foresee, self.policy, rate, self.beside_s)
+                found = await asyncio.to_thread(foresee, self.policy, rate, self.loop_s, self.own_core)
                 self.forecast = self.clock(), found
             return self.forecast[1]
 
 
-def foresee(policy: Policy, rate: float, beside_s: float) -> Forecast:
+def foresee(policy: Policy, rate: float, loop_s: float | None, own_core: bool) -> Forecast:
     """At `rate` queries/s, at twice as many, and up to where the SLO is kept."""
-    forecaster = Forecaster(policy, beside_s=beside_s)
+    forecaster = Forecaster(policy, loop_s=loop_s or 0.0, own_core=own_core)
     now, twice = (ForecastAt.of(forecaster.at(each)) if each else None for each in (rate, 2 * rate))
-    return Forecast(datetime.now(UTC), beside_s, now, twice, forecaster.capacity())
+    return Forecast(datetime.now(UTC), loop_s, now, twice, forecaster.capacity())

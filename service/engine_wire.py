@@ -58,11 +58,11 @@ class ForecastAt(Struct, frozen=True):
 
 class Forecast(Struct, frozen=True):
     """`now` and `twice`: at this rate and at twice this rate; null where nobody asks. `capacity`: the rate up to which
-    p99 is within the SLO, null where it is at none. `beside_s`: seconds that each query takes of the engine's core
-    besides."""
+    p99 is within the SLO, null where it is at none. `loop_s`: the event loop's CPU for each query besides its batch,
+    null where too little was asked to tell."""
 
     at: datetime
-    beside_s: float
+    loop_s: float | None
     now: ForecastAt | None
     twice: ForecastAt | None
     capacity: float | None

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from time import perf_counter
+from time import perf_counter, thread_time
 
 from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
@@ -50,7 +50,7 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]
     typical = fmean(rows / queries for queries, rows, _ in samples)
-    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3, typical=typical)
+    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3, typical=typical, cpu=thread_time)
     return Prepared(versions, found, paths, policy, on_cpu)
 
 

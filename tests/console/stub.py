@@ -177,7 +177,7 @@ async def engine(request: web.Request) -> web.Response:
     curve = [{"size": size, "seconds": 2e-3 + 1e-4 * size, "seconds_a_query": 1e-4 + 2e-3 / size}
              for size in (1, 2, 4, 8, 16, 32)]  # fmt: skip
     full = mode == "full"
-    forecast = {"at": iso(time.time()), "beside_s": 0.0, "capacity": None if full else 640.4,
+    forecast = {"at": iso(time.time()), "loop_s": 0.0011, "capacity": None if full else 640.4,
                 "now": None if mode == "idle" else {"rate": rate, "p50_s": 0.0023, "p99_s": 0.0051},
                 "twice": None if mode == "idle" else {"rate": 2 * rate, "p50_s": None if full else 0.0026,
                                                       "p99_s": None if full else 0.00984}}  # fmt: skip

@@ -111,6 +111,19 @@ def test_it_is_kept_how_much_was_run_and_by_how_much_it_missed_the_curve() -> No
     assert policy.missed[:4] == pytest.approx([3.0, 3.0, 3.0, 1.0], rel=1e-3)
 
 
+def test_a_batchs_cpu_is_that_of_its_thread_from_taking_to_the_end_of_each_part() -> None:
+    """Two versions answer parts of one batch; what the thread does between two batches is not theirs."""
+    spent = [0.0]
+    policy = Policy(Curve([(1, 500, 1e-3)]), most=8, slo_s=0.02, cpu=lambda: spent[0])
+    for _ in range(2):
+        spent[0] += 7.0
+        policy.take([query()] * 2)
+        for part_s in (0.25, 0.5):
+            spent[0] += part_s
+            policy.saw([query()], 1e-3)
+    assert policy.cpu_s == 1.5
+
+
 def arrivals_of(kind: str) -> np.ndarray:
     if kind == "poisson":
         return poisson(900.0, 10.0, 1)

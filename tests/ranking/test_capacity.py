@@ -36,11 +36,18 @@ def test_the_unrest_of_the_device_is_in_the_forecast() -> None:
 
 def test_what_the_core_does_besides_is_waited_for_by_others_only() -> None:
     """At 500/s a millisecond besides each query of a millisecond leaves the core busy all the time."""
-    alone, beside = (Forecaster(one_at_a_time(1e-3), beside_s=each) for each in (0.0, 1e-3))
+    alone, beside = (Forecaster(one_at_a_time(1e-3), loop_s=each, own_core=False) for each in (0.0, 1e-3))
     assert beside.most_rate == pytest.approx(500.0) and alone.most_rate == pytest.approx(1000.0)
     assert beside.at(0.1).p50_s == pytest.approx(1e-3)
     p99_s, p99_alone_s = beside.at(400.0).p99_s, alone.at(400.0).p99_s
     assert p99_s is not None and p99_alone_s is not None and p99_s > 2 * p99_alone_s
+
+
+def test_beside_a_core_of_the_engines_own_the_loop_delays_no_batch_but_bounds_the_rate() -> None:
+    alone, beside = (Forecaster(one_at_a_time(1e-3), loop_s=each) for each in (0.0, 2e-3))
+    assert beside.at(400.0) == alone.at(400.0)
+    assert beside.most_rate == pytest.approx(500.0) and beside.at(501.0).p99_s is None
+    assert beside.capacity() == pytest.approx(FULL * 500.0)
 
 
 def test_up_to_the_capacity_the_slo_is_kept_and_beyond_it_is_not() -> None:

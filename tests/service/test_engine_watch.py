@@ -20,8 +20,8 @@ class Played:
     """An engine of one query at a time, each of which takes 2 ms, and a clock in the test's hands."""
 
     def __init__(self, own_core: bool = True) -> None:
-        self.now = self.loop_s = 0.0
-        self.policy = Policy(Curve([(1, 500, TOOK_S)]), most=1, slo_s=0.02, typical=500.0)
+        self.now = self.loop_s = self.cpu_s = 0.0
+        self.policy = Policy(Curve([(1, 500, TOOK_S)]), most=1, slo_s=0.02, typical=500.0, cpu=lambda: self.cpu_s)
         self.stage = Tally(FINE)
         self.watch = EngineWatch(
             self.policy, self.stage, own_core=own_core, clock=lambda: self.now, loop_time=lambda: self.loop_s
@@ -31,6 +31,8 @@ class Played:
         """One second, in which so many queries came."""
         self.watch.note()
         for _ in range(rate):
+            self.policy.take([query()])
+            self.cpu_s += TOOK_S / 2
             self.policy.saw([query()], TOOK_S)
             self.stage.add(stage_s)
         self.now += 1.0
@@ -56,7 +58,7 @@ async def test_forecast_stands_beside_measured_and_is_told_again_for_a_while() -
         played.second(200)
     first = (await played.watch.report()).forecast
     assert first is not None and first.now is not None and first.twice is not None
-    assert (first.now.rate, first.twice.rate, first.beside_s) == (200.0, 400.0, 0.0)
+    assert (first.now.rate, first.twice.rate, first.loop_s) == (200.0, 400.0, 0.0)
     assert first.now.p50_s == pytest.approx(TOOK_S, rel=0.5) and first.now.p99_s is not None
     assert first.twice.p99_s is not None and first.twice.p99_s > first.now.p99_s
     assert first.twice.p99_s > 0.02 and first.capacity is not None and 200.0 < first.capacity < 400.0
@@ -75,15 +77,26 @@ async def test_where_nobody_asks_the_capacity_is_told_all_the_same() -> None:
 
 async def test_on_the_event_loop_what_the_loop_does_besides_counts_and_until_it_is_known_nothing_is_foretold() -> None:
     played = Played(own_core=False)
-    played.second(int(ENOUGH) - 1, loop_s=0.005 * (ENOUGH - 1))
+    played.second(int(ENOUGH) - 1, loop_s=0.004 * (ENOUGH - 1))
     played.watch.note()
     assert (await played.watch.report()).forecast is None
     for _ in range(5):
-        played.second(100, loop_s=0.5)  # 0.2 s of it in batches: 3 ms besides for each
+        played.second(100, loop_s=0.4)  # 0.1 s of it in batches: 3 ms besides for each
     played.watch.note()
     found = (await played.watch.report()).forecast
-    assert found is not None and found.beside_s == pytest.approx(0.003, rel=0.05)
+    assert found is not None and found.loop_s == pytest.approx(0.003)
     assert found.capacity is not None and found.capacity < 1 / (TOOK_S + 0.003)
+
+
+async def test_a_busy_event_loop_bounds_the_capacity_of_an_engine_with_a_core_of_its_own() -> None:
+    played = Played()
+    for _ in range(5):
+        played.second(100, loop_s=0.6)
+    played.watch.note()
+    found = (await played.watch.report()).forecast
+    assert found is not None and found.loop_s == pytest.approx(0.006)
+    assert found.twice is not None and found.twice.p99_s is None, "200/s take 1.2 s of a second"
+    assert found.capacity is not None and found.capacity < 1 / 0.006
 
 
 def test_a_quantile_is_interpolated_in_its_bucket_and_never_past_the_last_bound() -> None:
