@@ -46,11 +46,13 @@ class Measured:
 def batches(directory: Path, tries: int, svg: Path | None, html: Path | None) -> None:
     """Prints a table for each placement, and writes the plot of all.
 
-    Raises InputError, before anything is measured, for a file in no directory; BundleError where a model is unusable.
+    Raises InputError, before anything is measured, for a file that cannot be; BundleError where a model is unusable.
     """
     for file in (svg, html):
         if file is not None and not file.absolute().parent.is_dir():
             raise InputError("its directory does not exist", file=file)
+        if file is not None and file.is_dir():
+            raise InputError("is a directory", file=file)
     here = Deployment.at(directory)
     with step("Loading the models"):
         prepared = prepare(here.directory, here.config, app.SOURCES)

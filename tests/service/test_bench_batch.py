@@ -53,6 +53,8 @@ def test_a_file_in_no_directory_is_one_line_before_anything_is_measured(
     said = capfd.readouterr()
     assert said.err.count("\n") == 1 and "its directory does not exist" in said.err and said.out == ""
     assert not list(tmp_path.iterdir())
+    assert main(["bench", "batch", "--dir", str(deployment), option, str(tmp_path)]) == 2
+    assert "is a directory" in capfd.readouterr().err
 
 
 def test_no_deployment_is_one_line_and_exit_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
