@@ -9,9 +9,11 @@ query cheaper there is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from ranking.batch import Query
 
@@ -28,6 +30,8 @@ waits for takes less of it: whoever comes meanwhile is not even refused."""
 REFIT, EXPLORE = 32, 16
 """Batches between two fits, and between two that are larger than the policy would have them: else it would never see
 again what it once found not to pay."""
+KEPT = 256
+"""Of how many batches it is kept by how much they missed the curve."""
 
 Sample = tuple[int, int, float]
 """Queries, rows (candidates, all queries together) and seconds of a batch."""
@@ -81,22 +85,73 @@ def features(sample: Sample) -> np.ndarray:
     return np.array([1.0, sample[0], sample[1]]) / max(sample[2], 1e-9)
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a policy has learned of batches of typical queries, as plain figures.
+
+    `size` is the one worth having, `fastest` the one that gets most done. A batch of n queries of `typical_rows` rows
+    takes `fixed_s + n * (query_s + row_s * typical_rows)`; `seconds` are those of `sizes` (1, 2, 4, … and the most).
+    """
+
+    size: int
+    fastest: int
+    slo_s: float
+    typical_rows: float
+    fixed_s: float
+    query_s: float
+    row_s: float
+    sizes: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def knee(self) -> float | None:
+        """The queries at which half of a batch's time is fixed: beyond them company saves less and less.
+
+        0 where nothing is fixed, None where a further query costs nothing.
+        """
+        further = self.query_s + self.row_s * self.typical_rows
+        if self.fixed_s <= 0:
+            return 0.0
+        return self.fixed_s / further if further > 0 else None
+
+
 class Policy:
     """How many of those who wait make the next batch. `most` bounds it; `slo_s` is the time that an answer may take,
-    `share` how much of that a batch may."""
+    `share` how much of that a batch may.
 
-    def __init__(self, curve: Curve, *, most: int, slo_s: float, share: float = SHARE) -> None:
-        self.curve, self.most, self.slo_s, self.share = curve, most, slo_s, share
-        self.typical, self.batches = 0.0, 0
+    `typical` is the number of rows of a query, which it goes on learning. Beside the curve it keeps how many `queries`
+    have been run, for how long (`busy_s`), with how much of their thread's CPU (`cpu_s`, by the clock `cpu`), and by
+    which factors (`missed`, f64[KEPT]) the last batches missed the curve of typical queries.
+    """
+
+    def __init__(
+        self, curve: Curve, *, most: int, slo_s: float, share: float = SHARE, typical: float = 0.0,
+        cpu: Callable[[], float] = float,
+    ) -> None:  # fmt: skip
+        self.curve, self.most, self.slo_s, self.share, self.cpu = curve, most, slo_s, share, cpu
+        self.typical, self.batches = typical, 0
+        self.queries, self.busy_s, self.cpu_s = 0, 0.0, 0.0
+        self.began_cpu = cpu()
+        self.missed: npt.NDArray[np.float64] = np.ones(KEPT)
         self.choose()
+
+    def settled(self) -> Policy:
+        """A copy of what is known now, for forecasts."""
+        curve = Curve()
+        curve.coefficients = self.curve.coefficients
+        return Policy(curve, most=self.most, slo_s=self.slo_s, share=self.share, typical=self.typical)
+
+    def figures(self) -> Figures:
+        """Of this moment; any thread may ask."""
+        curve = self.settled().curve
+        fixed_s, query_s, row_s = curve.coefficients.tolist()
+        sizes, typical = sizes_to(self.most), self.typical
+        seconds = tuple(curve.seconds(size, round(size * typical)) for size in sizes)
+        return Figures(self.size, self.fastest, self.slo_s, typical, fixed_s, query_s, row_s, tuple(sizes), seconds)
 
     def choose(self) -> None:
         """The size worth having for typical queries, and the time that a batch of it takes."""
-        sizes = [1]
-        while sizes[-1] * 2 <= self.most:
-            sizes.append(sizes[-1] * 2)
-        if sizes[-1] != self.most:
-            sizes.append(self.most)
+        sizes = sizes_to(self.most)
         took = {size: self.curve.seconds(size, round(size * self.typical)) for size in sizes}
         fitting = [size for size in sizes if took[size] <= self.share * self.slo_s] or [1]
         least = min(took[size] / size for size in fitting)
@@ -110,6 +165,7 @@ class Policy:
         When so many wait that the last would be late, the size that gets most done is better than the one worth having.
         """
         self.batches += 1
+        self.began_cpu = self.cpu()
         late = self.drain_s(len(waiting)) > self.share * self.slo_s
         size = self.fastest if late else self.size
         limit = self.limits_s[size]
@@ -132,21 +188,30 @@ class Policy:
         rows = sum(rows_of(query) for query in queries)
         mean = rows / len(queries)
         self.typical = mean if not self.typical else self.typical + 0.02 * (mean - self.typical)
+        usual = self.curve.seconds(len(queries), round(len(queries) * self.typical))
+        self.missed[self.curve.seen % KEPT] = seconds / usual if usual > 0 else 1.0
+        self.queries += len(queries)
+        self.busy_s += seconds
+        cpu = self.cpu()  # several versions may answer parts of what was taken
+        self.cpu_s, self.began_cpu = self.cpu_s + cpu - self.began_cpu, cpu
         self.curve.saw((len(queries), rows, seconds))
         if self.curve.seen % REFIT == 0:
             self.choose()
 
 
+def sizes_to(most: int) -> list[int]:
+    """1, 2, 4, … and `most`."""
+    sizes = [1]
+    while sizes[-1] * 2 <= most:
+        sizes.append(sizes[-1] * 2)
+    return sizes if sizes[-1] == most else [*sizes, most]
+
+
 def measure(
     run: Callable[[Sequence[Query]], object], query: Query, most: int, clock: Callable[[], float], tries: int = 3
 ) -> list[Sample]:
-    """The least time of some tries for 1, 2, 4, … queries of a kind, up to `most`, and for one of fewer rows."""
-    found = []
-    size = 1
-    while size <= most:
-        found.append((size, size * rows_of(query), least(run, [query] * size, clock, tries)))
-        size *= 2
-    return found
+    """The least time of some tries for 1, 2, 4, … and `most` queries of a kind."""
+    return [(size, size * rows_of(query), least(run, [query] * size, clock, tries)) for size in sizes_to(most)]
 
 
 def least(

@@ -56,9 +56,13 @@ class Waiting(Collection[Query]):
 
 
 def play(
-    arrivals: Times, query: Callable[[int], Query], seconds: Callable[[Sequence[Query]], float], policy: Batching
-) -> Played:
-    """Dispatch when idle: `seconds` says how long the device takes for a batch, `policy` how many are in it."""
+    arrivals: Times, query: Callable[[int], Query], seconds: Callable[[Sequence[Query]], float], policy: Batching,
+    beside_s: float = 0.0,
+) -> Played:  # fmt: skip
+    """Dispatch when idle: `seconds` says how long the device takes for a batch, `policy` how many are in it.
+
+    `beside_s`: what the server has to do for each query besides, after its batch, before it is idle.
+    """
     waiting: deque[int] = deque()
     latencies, sizes = np.zeros(len(arrivals)), list[int]()
     now, at = 0.0, 0
@@ -75,6 +79,7 @@ def play(
         policy.saw(queries, took)
         latencies[taken] = now - arrivals[taken]
         sizes.append(len(taken))
+        now += beside_s * len(taken)
     return Played(latencies, now, sizes)
 
 

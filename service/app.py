@@ -38,6 +38,7 @@ from service.answer_log import LOG, AnswerLog
 from service.answered import Answered
 from service.budget import Shares
 from service.config import Config, check_sources
+from service.engine_watch import EngineWatch
 from service.events import EventDoor
 from service.freshness import Freshness
 from service.http.edge import Runner
@@ -119,7 +120,7 @@ class App:
         followers = [catalogue.loaded]
         if fit.item_view is not None:
             followers.append(self._open_popularity(plan.project, self.engine, self.versions).loaded)
-        self.metrics.waiting = lambda: len(desk.waiting)
+        self.metrics.waiting, self.metrics.learned = lambda: len(desk.waiting), prepared.policy.figures
         self.engine.start()
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
             await asyncio.wait_for(asyncio.gather(*(one.wait() for one in followers)), STORE_S)
@@ -140,6 +141,11 @@ class App:
             Replies(fit.item_view, await self._open_records(plan.project)),
             most_s=config.service.timeout_ms / 1e3,
         )
+        own_core = isinstance(self.engine, LocalEngine)
+        watch = EngineWatch(prepared.policy, self.metrics.engine, own_core=own_core, workers=config.service.workers)
+        watch.start()
+        self.closing.append(watch.stop)
+        self.api.insight.engine = watch
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()

@@ -74,6 +74,12 @@ def parser() -> argparse.ArgumentParser:
     stages.add_argument("--count", type=positive, default=20)
     stages.add_argument("--requests", type=positive, default=2_000)
     stages.add_argument("--at-once", type=positive, nargs="+", default=[1, 16], metavar="N")
+    text = "What batches cost on this device, and how large ones are worth having."
+    batch = actions.add_parser("batch", help=text, description=text)
+    batch.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+    batch.add_argument("--tries", type=positive, default=15, help="the least of so many counts (default: 15)")
+    batch.add_argument("--svg", type=Path, metavar="FILE", help="write the plot there")
+    batch.add_argument("--html", type=Path, metavar="FILE", help="write a page with plot and figures there")
     query = command("query", "Ask the serving log with SQL (DuckDB): what was answered, from which features, how old.")
     query.add_argument("sql", metavar="SQL", help="one statement that reads; the log is the table `answers`")
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
@@ -148,10 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         pack(arguments.dir, arguments.spec)
     elif arguments.command == "bench":
-        from service.commands.bench import stages
-
-        a = arguments
-        stages(a.dir, a.placement, a.count, a.requests, a.at_once)
+        bench(arguments)
     elif arguments.command == "query":
         from service.commands.query import query
 
@@ -162,6 +165,18 @@ def run(arguments: argparse.Namespace) -> None:
         freshness(arguments.dir, arguments.url, watch=arguments.watch)
     else:
         answer(arguments)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    a = arguments
+    if a.action == "batch":
+        from service.commands.bench_batch import batches
+
+        batches(a.dir, a.tries, a.svg, a.html)
+    else:
+        from service.commands.bench import stages
+
+        stages(a.dir, a.placement, a.count, a.requests, a.at_once)
 
 
 def make_data(arguments: argparse.Namespace) -> None:

@@ -17,9 +17,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from ranking.batching import Figures
 from service.trace import Trace
 from service.wire import Accepted, Recommendation
-from service.workers_metrics import Family, merged
+from service.workers_metrics import CURVE, Family, merged
 
 SECONDS = (
     0.00005,
@@ -41,6 +42,8 @@ SECONDS = (
     1.0,
 )
 AGES = (1, 10, 60, 300, 900, 3600, 4 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400, 365 * 86400)
+FINE = tuple(5e-5 * 2 ** (step / 8) for step in range(129))
+"""From 0.05 ms to 3.3 s, eight to a doubling: where a quantile is to be told closer than by SECONDS."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -79,6 +82,16 @@ class Tally:
             total += count
             found.append(("+Inf" if bound == float("inf") else repr(float(bound)), float(total)))
         return found
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], q: float) -> float:
+    """Of a tally's figures, of which there are some: interpolated inside its bucket; past the last bound that bound."""
+    wanted, below, lower = q * sum(counts), 0, 0.0
+    for bound, count in zip(bounds, counts, strict=False):
+        if count and below + count >= wanted:
+            return lower + (bound - lower) * (wanted - below) / count
+        below, lower = below + count, bound
+    return lower
 
 
 class Histogram:
@@ -128,7 +141,10 @@ class Sized(Protocol):
 
 
 class Metrics:
-    """One registry a process, so that two services in one test do not share figures. Told on the event loop only."""
+    """One registry a process, so that two services in one test do not share figures. Told on the event loop only.
+
+    `engine` has the seconds of that stage more closely than a scrape tells them.
+    """
 
     def __init__(self) -> None:
         self.requests = Counts("endcap_requests", "Requests by outcome.", ["endpoint", "placement", "status"])
@@ -149,9 +165,11 @@ class Metrics:
         self.batch = Histogram(
             "endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", [], BATCHES
         )
+        self.engine = Tally(FINE)
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
         self.waiting: Callable[[], int] = int
         self.gate: Gate | None = None
+        self.learned: Callable[[], Figures | None] = lambda: None
         self.consumer: EventCounts | None = None
         self.project = ""
         self.feature_ages: Callable[[], dict[str, float]] = dict
@@ -170,6 +188,8 @@ class Metrics:
         stages = self.stage_seconds.tallies
         for stage, seconds in trace.stages.items():
             stages[stage,].add(seconds)
+        if (engine_s := trace.stages.get("engine")) is not None:  # popular items are made without it
+            self.engine.add(engine_s)
         self.batch.tallies[()].add(trace.batch_size)
         for reason in answer.degraded:
             self.degraded.values[reason,] += 1
@@ -201,6 +221,7 @@ class Metrics:
             for priority, count in self.gate.refused.items():
                 refused.add_metric([priority], count)
             yield refused
+        yield from curve(self.learned())
         yield self.events.family()
         newest = GaugeMetricFamily(
             "feast_feature_freshness_seconds",
@@ -237,6 +258,22 @@ class Metrics:
         whole = CollectorRegistry()
         whole.register(Given(merged([self.snapshot(), *others])))
         return generate_latest(whole), CONTENT_TYPE_LATEST
+
+
+def curve(found: Figures | None) -> Iterator[Metric]:
+    """What the engine has learned of batches; families without a sample until it has."""
+    seconds = GaugeMetricFamily(f"{CURVE}seconds", "A batch of so many typical queries, as fitted.", labels=["size"])
+    size = GaugeMetricFamily(f"{CURVE}size", "The batch worth having, the fastest one, and the knee.", labels=["kind"])
+    parts = GaugeMetricFamily(f"{CURVE}part_seconds", "What the seconds are made of.", labels=["part"])
+    if found is not None:
+        for queries, took in zip(found.sizes, found.seconds, strict=True):
+            seconds.add_metric([str(queries)], took)
+        knee = float("inf") if found.knee is None else found.knee
+        for kind, value in (("worth_having", found.size), ("fastest", found.fastest), ("knee", knee)):
+            size.add_metric([kind], value)
+        for part, value in (("fixed", found.fixed_s), ("query", found.query_s), ("row", found.row_s)):
+            parts.add_metric([part], value)
+    yield from (seconds, size, parts)
 
 
 class Given:

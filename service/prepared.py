@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from statistics import fmean
+from time import perf_counter, thread_time
 
 from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
@@ -49,7 +50,9 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]
     share = SHARE if config.engine.thread else INLINE_SHARE
-    policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3, share=share)
+    typical = fmean(rows / queries for queries, rows, _ in samples)
+    slo_s = config.engine.slo_ms / 1e3
+    policy = Policy(Curve(samples), most=most, slo_s=slo_s, share=share, typical=typical, cpu=thread_time)
     return Prepared(versions, found, paths, policy, on_cpu)
 
 

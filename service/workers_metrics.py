@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +18,9 @@ from msgspec import Struct
 EVERY_S = 1.0
 ENDED = "ended"
 LEAST = frozenset({"feast_feature_freshness_seconds", "process_start_time_seconds"})
-"""Gauges that all workers know, each on its own: the newest knowledge stands. Other gauges are added up."""
+"""Gauges that all workers know, each on its own: the newest knowledge stands."""
+CURVE = "endcap_engine_curve_"
+"""With this begin the gauges of what each worker has learned of batches: the mean stands. Others are added up."""
 
 Sample = tuple[str, tuple[tuple[str, str], ...], float]
 """A sample's name, its labels and its value."""
@@ -35,25 +38,25 @@ class Family(Struct, frozen=True):
 def merged(snapshots: Iterable[Sequence[Family]]) -> list[Family]:
     """The same metrics of all workers together."""
     families: dict[str, Family] = {}
-    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
     for snapshot in snapshots:
         for family in snapshot:
             families.setdefault(family.name, family)
             found = values.setdefault(family.name, {})
             for name, labels, value in family.samples:
-                key = (name, labels)
-                if key not in found:
-                    found[key] = value
-                elif family.name in LEAST:
-                    found[key] = min(found[key], value)
-                else:
-                    found[key] += value
+                found.setdefault((name, labels), []).append(value)
     return [
-        Family(
-            one.name, one.text, one.kind, [(name, labels, value) for (name, labels), value in values[one.name].items()]
-        )
+        Family(one.name, one.text, one.kind,
+               [(name, labels, together(one.name, each)) for (name, labels), each in values[one.name].items()])
         for one in families.values()
-    ]
+    ]  # fmt: skip
+
+
+def together(family: str, values: Sequence[float]) -> float:
+    """What all workers' figures of one sample come to."""
+    if family in LEAST:
+        return min(values)
+    return fmean(values) if family.startswith(CURVE) else sum(values)
 
 
 class MetricsFolder:

@@ -47,14 +47,20 @@ def serve(directory: Path, host: str | None, port: int | None, workers: int | No
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    uvloop.run(process.serve(app.App(here.directory, inline_where_crowded(here.config, 1)), host, port, ready))
+    config = inline_where_crowded(with_workers(here.config, 1))
+    uvloop.run(process.serve(app.App(here.directory, config), host, port, ready))
+
+
+def with_workers(config: Config, workers: int) -> Config:
+    """The settings as they are true of this run, whatever the file says."""
+    return structs.replace(config, service=structs.replace(config.service, workers=workers))
 
 
 def supervise(here: Deployment, host: str | None, port: int | None, workers: int) -> None:
     """Prepares once, then answers in so many workers. Raises ServiceError when the port is taken."""
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
-    config = inline_where_crowded(here.config, workers)
+    config = inline_where_crowded(with_workers(here.config, workers))
     try:
         held = reserve(host, port)
     except OSError as error:
@@ -79,9 +85,9 @@ def supervise(here: Deployment, host: str | None, port: int | None, workers: int
     held.close()
 
 
-def inline_where_crowded(config: Config, workers: int) -> Config:
+def inline_where_crowded(config: Config) -> Config:
     """As many workers as this process may use cores leave none for a thread of the engine's own."""
-    thread = config.engine.thread and workers < len(os.sched_getaffinity(0))
+    thread = config.engine.thread and config.service.workers < len(os.sched_getaffinity(0))
     return structs.replace(config, engine=structs.replace(config.engine, thread=thread))
 
 

@@ -1,4 +1,4 @@
-"""For those who ask how fresh the features are: now, of one user, and as served."""
+"""For those who ask how fresh the features are (now, of one user, as served), and how the engine does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from features.user import Reading
+from service.engine_wire import EngineReport
 from service.errors import DeadlineExceeded, FieldError, InvalidRequest, NotReady
 from service.freshness_wire import CSV, FreshnessReport, ViewReport, encode_as
 from service.wire import StoredFeatures, StoredView
@@ -26,19 +27,25 @@ class Reports(Protocol):
     async def view(self, name: str, window: str, by: str) -> ViewReport: ...
 
 
+class Watch(Protocol):
+    async def report(self) -> EngineReport: ...
+
+
 class InsightApi:
-    """`GET /v1/freshness` and `/v1/features/user/{id}`. `reader` reads all of a user's views; it and `freshness` are
-    set once the views are known."""
+    """`GET /v1/freshness`, `/v1/features/user/{id}` and `/v1/engine`. `reader` reads all of a user's views; it and
+    `freshness` are set once the views are known, `engine` once the model is loaded."""
 
     def __init__(self, timeout_s: float = 2.0) -> None:
         self.timeout_s = timeout_s
         self.reader: Reader | None = None
         self.freshness: Reports | None = None
+        self.engine: Watch | None = None
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/v1/freshness", self.all_views)
         app.router.add_get("/v1/freshness/{view}", self.one_view)
         app.router.add_get("/v1/features/user/{user_id:.+}", self.user)
+        app.router.add_get("/v1/engine", self.batches)
 
     async def all_views(self, request: web.Request) -> web.Response:
         return as_accepted(request, self.known().report())
@@ -54,6 +61,11 @@ class InsightApi:
         if self.freshness is None:
             raise NotReady("the feature views are not known yet")
         return self.freshness
+
+    async def batches(self, request: web.Request) -> web.Response:
+        if self.engine is None:
+            raise NotReady("the model is being loaded")
+        return web.Response(body=msgspec.json.encode(await self.engine.report()), content_type="application/json")
 
     async def user(self, request: web.Request) -> web.Response:
         if self.reader is None:

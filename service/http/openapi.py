@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from service.call import AFTER, PRIORITY, TIMEOUT
+from service.engine_wire import EngineReport
 from service.errors import LOOKS
 from service.freshness_wire import FreshnessReport, ViewReport
 from service.wire import (
@@ -92,6 +93,13 @@ ENDPOINTS = {
         "What does the store hold of this shopper?",
         "Each value of each view with its event time, its age and whether an answer would use it.",
         answer=StoredFeatures, path={"user_id": "The shopper's id."},
+    ),
+    "/v1/engine": Endpoint(
+        "What do batches cost here, and what is to be expected at twice the rate?",
+        "The curve of seconds by batch size that the engine of this process has learned, what its stage took in the "
+        "last minute, what it is expected to take at this rate and at twice the rate, and up to which rate p99 is "
+        "within the SLO.",
+        answer=EngineReport,
     ),
     "/healthz": Endpoint("Alive", "200 as long as the process serves HTTP."),
     "/readyz": Endpoint("Ready", "200 once Redis answers and every bundle is loaded and warmed up, else 503."),

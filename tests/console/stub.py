@@ -2,7 +2,8 @@
 
 Its answers have the shapes of the real endpoints, and their figures change between polls. `PUT /stub/redis` with `down`
 or `up` switches its Redis; `PUT /stub/answers` with `no` makes it hang up on everything but that switch; `PUT
-/stub/sample` with `broken` makes sampling the store fail for a reason of its own.
+/stub/sample` with `broken` makes sampling the store fail for a reason of its own; `PUT /stub/engine` with `idle`,
+`new`, `full` or `shared` makes the engine one that nobody asks, that cannot foretell yet, near its limit, of a worker.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 COUNT = "Expected `int` >= 1"
 
-state = {"redis": "up", "answers": "yes", "sample": "well"}
+state = {"redis": "up", "answers": "yes", "sample": "well", "engine": "well"}
 random = Random(7)
 began = time.time()
 buckets: dict[str, Counter[float]] = {stage: Counter() for stage in (*STAGES, "request")}
@@ -170,6 +171,26 @@ async def features(request: web.Request) -> web.Response:
     return web.json_response({"user_id": request.match_info["id"], "at": iso(now), "views": views})
 
 
+async def engine(request: web.Request) -> web.Response:
+    """A device of 2 ms a batch and 0.1 ms a query, which some forty queries a second find."""
+    mode, rate = state["engine"], 40 + random.random()
+    curve = [{"size": size, "seconds": 2e-3 + 1e-4 * size, "seconds_a_query": 1e-4 + 2e-3 / size}
+             for size in (1, 2, 4, 8, 16, 32)]  # fmt: skip
+    full = mode == "full"
+    forecast = {"at": iso(time.time()), "loop_s": 0.0011, "capacity": None if full else 640.4,
+                "now": None if mode == "idle" else {"rate": rate, "p50_s": 0.0023, "p99_s": 0.0051},
+                "twice": None if mode == "idle" else {"rate": 2 * rate, "p50_s": None if full else 0.0026,
+                                                      "p99_s": None if full else 0.00984}}  # fmt: skip
+    return web.json_response({
+        "at": iso(time.time()), "pid": 7, "workers": 4 if mode == "shared" else 1, "window_s": 60.0, "busy": 0.1,
+        "rate": 0.0 if mode == "idle" else rate, "slo_s": 0.02,
+        "measured": None if mode == "idle" else {"p50_s": 0.0024, "p99_s": 0.00412},
+        "forecast": None if mode == "new" else forecast,
+        "batches": {"worth_having": 16, "fastest": 32, "knee": 20.0, "typical_rows": 320.0, "fixed_s": 2e-3,
+                    "query_s": 1e-4, "row_s": 0.0, "curve": curve},
+    })  # fmt: skip
+
+
 async def healthz(request: web.Request) -> web.Response:
     return web.json_response({"status": "alive"})
 
@@ -202,6 +223,7 @@ def application() -> web.Application:
     app = web.Application(middlewares=[silence])
     app.router.add_routes([
         web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz),
+        web.get("/v1/engine", engine),
         web.get("/v1/freshness", freshness), web.get("/v1/freshness/{view}", one_view),
         web.post("/v1/recommendations", recommend), web.get("/v1/features/user/{id}", features),
         web.put("/stub/{name}", switch), web.get("/console", page), web.get("/console/{file:.+}", page),

@@ -72,6 +72,7 @@ def switch(console_url: str) -> Iterator[Callable[[str, str], None]]:
     http(f"{console_url}/stub/answers", "yes", "PUT")
     http(f"{console_url}/stub/redis", "up", "PUT")
     http(f"{console_url}/stub/sample", "well", "PUT")
+    http(f"{console_url}/stub/engine", "well", "PUT")
 
 
 @pytest.fixture
@@ -200,6 +201,45 @@ def test_it_is_readable_in_both_themes_narrow_and_wide(page: Page, theme: str, w
     assert not faint
     assert page.js("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.driver.save_screenshot(str(tmp_path / f"{theme}-{width}.png"))
+
+
+def test_the_curve_of_batches_is_drawn_with_the_size_worth_having(page: Page) -> None:
+    found = http(f"{page.url}/v1/engine")["batches"]
+    page.open()
+    page.until(lambda: page.all("#batch-chart .ring"))
+    assert len(page.all("#batch-chart .dot")) == len(found["curve"]) and len(page.all("#batch-chart .knee")) == 1
+    assert page.text("#batch-chart .chosen") == f"{found['worth_having']} worth having"
+    label = page.driver.find_element("css selector", "#batch-chart svg").get_attribute("aria-label")
+    assert "1: 2,100, 2: 1,100" in label and "Worth having: 16." in label
+    assert "16 queries are worth having, 32 when many wait" in page.text("#batch-size")
+    assert "20.0 queries (the knee)" in page.text("#batch-size")
+
+
+def test_what_to_expect_is_said_in_a_sentence_and_beside_what_is_measured(page: Page) -> None:
+    page.open()
+    page.until(lambda: "requests/s" in page.text("#outlook"))
+    now, then = r"At 4\d\srequests/s you have p99 4\.1\sms; ", r"at twice the rate, 9\.8\sms; "
+    assert re.fullmatch(now + then + r"beyond 640\srequests/s it leaves 20\sms\.", page.text("#outlook"))
+    assert page.texts("#outlook-figures td:nth-child(4)") == ["4.1 ms", "5.1 ms", "9.8 ms", "20.0 ms"]
+    assert page.texts("#outlook-figures td:nth-child(3)")[:3] == ["2.4 ms", "2.3 ms", "2.6 ms"]
+    assert page.texts("#outlook-figures td:nth-child(2)")[3] == "640 /s"
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("idle", r"Nothing was asked in the last minute\. Beyond 640\srequests/s it leaves 20\sms\."),
+        ("new", r"At 4\d\srequests/s you have p99 4\.1\sms\. Too little is asked for a forecast\."),
+        ("full", r"At .*; at twice the rate, more come than get done; p99 leaves 20\sms at any rate\."),
+        ("shared", r"This worker, one of 4: at 4\d\srequests/s you have .* leaves 20\sms\."),
+    ],
+)
+def test_what_cannot_be_foretold_is_said_so(
+    page: Page, switch: Callable[[str, str], None], engine: str, said: str
+) -> None:
+    switch("engine", engine)
+    page.open()
+    page.until(lambda: re.fullmatch(said, page.text("#outlook")))
 
 
 def test_nothing_moves_while_the_page_polls(page: Page) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from load.schedule import from_rates, poisson
 from ranking.batch import Query
-from ranking.batching import Curve, Policy, measure, rows_of
+from ranking.batching import Curve, Figures, Policy, measure, rows_of
 from ranking.forecast import Played, play, play_window
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "request_rate.txt.gz"
@@ -86,6 +86,42 @@ def test_it_notices_when_the_device_changes() -> None:
     assert policy.size >= 16
     play(arrivals, lambda _: query(), CROWDED, policy)
     assert policy.size <= 2
+
+
+def test_what_was_learned_is_told_in_plain_figures() -> None:
+    """The sizes up to the most with the seconds of each, as the device takes them, and where company pays half."""
+    found = learned(device(2.0, 0.1, row_us=0.2), most=48).figures()
+    assert found.sizes == (1, 2, 4, 8, 16, 32, 48) and found.typical_rows == 500.0
+    assert found.seconds == pytest.approx([2e-3 + 2e-4 * size for size in found.sizes], rel=1e-3)
+    assert found.knee == pytest.approx(10.0, rel=1e-2) and found.fixed_s == pytest.approx(2e-3, rel=1e-2)
+    assert (found.size, found.fastest) == (48, 48) and found.slo_s == 0.05
+
+
+def test_there_is_no_knee_where_nothing_is_fixed_or_nothing_else_costs() -> None:
+    assert learned(CROWDED).figures().knee == 0.0
+    flat = Figures(1, 1, 0.02, 0.0, 1e-3, 0.0, 0.0, (1,), (1e-3,))
+    assert flat.knee is None
+
+
+def test_it_is_kept_how_much_was_run_and_by_how_much_it_missed_the_curve() -> None:
+    policy = learned(GPU)
+    for _ in range(3):
+        policy.saw([query()] * 8, 3 * GPU([query()] * 8))
+    assert policy.queries == 24 and policy.busy_s == pytest.approx(9 * GPU([query()] * 8))
+    assert policy.missed[:4] == pytest.approx([3.0, 3.0, 3.0, 1.0], rel=1e-3)
+
+
+def test_a_batchs_cpu_is_that_of_its_thread_from_taking_to_the_end_of_each_part() -> None:
+    """Two versions answer parts of one batch; what the thread does between two batches is not theirs."""
+    spent = [0.0]
+    policy = Policy(Curve([(1, 500, 1e-3)]), most=8, slo_s=0.02, cpu=lambda: spent[0])
+    for _ in range(2):
+        spent[0] += 7.0
+        policy.take([query()] * 2)
+        for part_s in (0.25, 0.5):
+            spent[0] += part_s
+            policy.saw([query()], 1e-3)
+    assert policy.cpu_s == 1.5
 
 
 def arrivals_of(kind: str) -> np.ndarray:

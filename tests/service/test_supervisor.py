@@ -103,6 +103,24 @@ def test_a_scrape_of_any_worker_counts_the_requests_of_all_also_of_the_dead(serv
     until(lambda: all(counted(served.url) >= before + 40 for _ in range(6)))
 
 
+def asked(url: str, path: str) -> str:
+    with urllib.request.urlopen(url + path, timeout=10) as response:
+        return str(response.read().decode())
+
+
+def test_each_worker_tells_of_its_own_engine_and_a_scrape_of_the_mean_curve(served: Served) -> None:
+    """Two workers that have learned the same together have no curve of twice the seconds."""
+    reports = [orjson.loads(asked(served.url, "/v1/engine")) for _ in range(12)]
+    assert {one["pid"] for one in reports} <= set(served.workers()) and {one["workers"] for one in reports} == {2}
+    time.sleep(1.2)  # until both have said what they know
+    lines = asked(served.url, "/metrics").splitlines()
+    (size,) = [line for line in lines if line.startswith('endcap_engine_curve_size{kind="worth_having"}')]
+    (took,) = [line for line in lines if line.startswith('endcap_engine_curve_seconds{size="32"}')]
+    known = [one["batches"] for one in reports]
+    assert float(size.rpartition(" ")[2]) <= max(one["worth_having"] for one in known)
+    assert float(took.rpartition(" ")[2]) < 1.5 * max(one["curve"][-1]["seconds"] for one in known)
+
+
 def test_sigterm_under_load_answers_what_it_has_taken_and_leaves_no_process(served: Served) -> None:
     """Keep-alive clients see whole answers until the end; nobody sees half of one."""
     workers = served.workers()

@@ -1,6 +1,7 @@
 // The page's clock: asks the service every few seconds and shows how it is and how old its features are.
 
 import { age, ago, ask, byId, clock, make, milliseconds, percent, quantile, show } from "./api.js";
+import { Batches } from "./batches.js";
 import { Lines, Stages } from "./charts.js";
 import { tryIt } from "./tryit.js";
 
@@ -14,6 +15,7 @@ const COLUMNS = ["SLO", "Newest event", "Last materialized", "Coverage", "In the
   "Served, 5 min", "Served, 1 h", "Served, 24 h"];
 
 const stages = new Stages();
+const batches = new Batches();
 const ages = new Lines(byId("age-chart"), ["p50", "p95", "p99", "SLO"], { text: age, log: true, ticks: TICKS });
 const rows = new Map();
 const chosen = { view: null, window: "1h", seriesAt: 0 };
@@ -33,13 +35,14 @@ function themes() {
 const attempt = promise => promise.then(value => ({ value }), error => ({ error }));
 
 async function poll() {
-  const asked = ["/readyz", "/v1/freshness", "/metrics"].map(path => attempt(ask(path)));
-  const [ready, freshness, metrics] = await Promise.all(asked);
+  const asked = ["/readyz", "/v1/freshness", "/metrics", "/v1/engine"].map(path => attempt(ask(path)));
+  const [ready, freshness, metrics, engine] = await Promise.all(asked);
   const alive = ready.error?.status === 0 ? !(await attempt(ask("/healthz"))).error : true;
   status(alive, ready.error, freshness.value?.sample_error);
   if (freshness.value) views(freshness.value);
   if (metrics.value) rates(stages.add(metrics.value));
-  const trouble = freshness.error ?? metrics.error;
+  if (engine.value) batches.set(engine.value);
+  const trouble = freshness.error ?? metrics.error ?? engine.error;
   if (alive && trouble && !ready.error) show(byId("ready-why"), `Some figures are missing: ${trouble.message}`);
   if (!trouble) show(byId("updated"), clock(Date.now(), true));
   if (Date.now() - chosen.seriesAt > 30000) await series();
