@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from features.errors import FeatureStoreError
-from features.pipeline import Pipeline
+from features.pipeline import Pipeline, encode
 from service.budget import Shares
 from service.recommend import Recommender
 from service.shopper import Shoppers
@@ -274,3 +274,37 @@ async def test_a_store_that_let_one_wait_in_vain_is_not_waited_for_so_long_again
         found = await shoppers.read(RecommendRequest(user_id="u1"), 0.5, Trace(), None)
         assert found.degraded == ["features"]
     assert allowed[0] > 0.3 and allowed[1] < allowed[0] / 2
+
+
+async def test_a_store_that_is_slow_is_waited_for_and_makes_nobody_refused(client: Client) -> None:
+    """30 ms more for each read, twenty at a time: whole answers, and the limit does not shrink for it."""
+    one, reader = recommender(client), client.app.reader
+    assert reader is not None
+    known, before = reader.read, one.limiter.limit.size
+
+    async def slow(user_id: str) -> Any:
+        await asyncio.sleep(0.03)
+        return await known(user_id)
+
+    reader.read = slow  # type: ignore[method-assign]
+    for _ in range(5):
+        answers = await asyncio.gather(*(ask(client, user_id=f"u{i % 12}", count=5) for i in range(10)))
+        assert [answer["degraded"] for answer in answers] == [[]] * 10
+    assert one.limiter.limit.size >= before
+
+
+async def test_connections_to_the_store_that_are_killed_cost_nobody_an_error(client: Client) -> None:
+    """`CLIENT KILL` of every connection, again and again, under requests."""
+    killer = client.app._pipeline()
+
+    async def kill() -> None:
+        for _ in range(5):
+            await killer.execute(encode(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"))
+            await asyncio.sleep(0.02)
+
+    killing = asyncio.create_task(kill())
+    while not killing.done():
+        answers = await asyncio.gather(*(ask(client, user_id=f"u{i % 12}", count=5) for i in range(10)))
+        assert all(len(answer["items"]) == 5 for answer in answers)
+    await killing
+    assert (await ask(client, user_id="u1", count=5))["degraded"] == []
