@@ -154,7 +154,8 @@ def test_every_change_of_items_is_in_the_next_answer(home: Path, monkeypatch: py
     asked = queries(20, seed=5)
     best = [other.bundle.items.ids[row] for row in ask(other, asked[:1])[0].rows]
     changes: list[list[tuple[str, dict[str, Any]]]] = [
-        [(best[0], {"in_stock": False}), (best[1], {"removed": True})],
+        [(best[0], {"in_stock": False})],
+        [(best[1], {"removed": True})],
         [(best[1], {"price": 2.0})],
         [(best[0], {"in_stock": True}), (best[1], {"removed": False})],
         [("i00011", {"price": 12.0}), ("i00012", {"price": None}), ("i00013", {"category": "Sundials"})],
