@@ -67,8 +67,9 @@ bench-overload: $(VENV)/.installed  ## twice what the service can do, two priori
 bench-peers: $(VENV)/.installed  ## the reference work W1, Endcap beside its rivals (PEERS= the folder with W1's harness; ONLY= QUICK= USERS=)
 	$(BIN)/python -m load.peers.run '$(PEERS)' $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(USERS),--users $(USERS))
 
-gpu-check: $(VENV)/.installed  ## the tests that need an NVIDIA GPU; says so where there is none
-	$(BIN)/pytest -m gpu -rs tests
+# make gpu-check PYTHON=… (one whose torch reaches the GPU) JSON=… BENCH='--items 100000': no virtual environment is made
+gpu-check:  ## the GPU tests and the engine benchmark on the NVIDIA GPU that is here, into JSON=; says so where there is none
+	@$(PYTHON) infra/gpu_check.py $(if $(JSON),--json '$(JSON)') $(if $(BENCH),--bench='$(BENCH)')
 
 clean:  ## removes the virtual environment and the demos
 	rm -rf $(VENV) var

@@ -25,7 +25,7 @@ from torch import nn
 
 from ranking.batch import SIGNALS
 from ranking.errors import BundleError
-from ranking.index import CpuIndex, Index, IndexRecipe, read_index
+from ranking.index import Index, IndexRecipe, open_index
 from ranking.items import ItemTable, read_item_table
 from ranking.models import ModuleSpec, load_module
 from ranking.schema import ItemSchema, UserSchema
@@ -151,7 +151,7 @@ def load_bundle(path: Path) -> Bundle:
         items = read_item_table(path, manifest.item, manifest.dimension, manifest.created_at.timestamp())
         neighbors = np.load(path / "neighbors.npy", allow_pickle=False)
         neighbor_scores = np.load(path / "neighbor_scores.npy", allow_pickle=False)
-        index = CpuIndex(read_index(path / "index.faiss"), items.embeddings, manifest.index.nprobe)
+        index = open_index(path / "index.faiss", items.embeddings, manifest.index.nprobe)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BundleError(path, " ".join(str(error).split())) from error
     if index.shape != (len(items), manifest.dimension):

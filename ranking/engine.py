@@ -21,6 +21,7 @@ from ranking.device import place_index
 from ranking.encoding import Encoder
 from ranking.filters.eligible import Eligible
 from ranking.forward import Forward, forward
+from ranking.index import Index
 from ranking.items import STATS_AT
 from ranking.live import Change, LiveItems
 from ranking.merge import Merged, Merger, Part
@@ -48,15 +49,21 @@ class BatchPath:
     """One bundle on one device. Not for concurrent callers."""
 
     def __init__(
-        self, bundle: Bundle, sources: Sequence[Source], device: torch.device, models: Forward | None = None
+        self,
+        bundle: Bundle,
+        sources: Sequence[Source],
+        device: torch.device,
+        models: Forward | None = None,
+        index: Index | None = None,
     ) -> None:
-        """`models` runs the bundle's two models; by default the fastest that there is for it on this device."""
+        """`models` runs the bundle's two models; by default the fastest that there is for it on this device. `index`
+        finds the nearest items; by default what fits the device."""
         self.bundle, self.models = bundle, models or forward(bundle, device)
         self.sources = {source.name: source for source in sources}
         user = bundle.manifest.user
         self.schema = user
         self.encoder = Encoder(user.dense, user.categorical)
-        self.index = place_index(bundle, device)
+        self.index = index or place_index(bundle, device)
         self.live, self.counts = LiveItems(bundle), LiveCounts(bundle)
         self.lay_out()
 
@@ -98,7 +105,15 @@ class BatchPath:
             return list(self.select(batch, candidates, scores))
 
     def encode(self, queries: Sequence[Query]) -> tuple[Users, Batch]:
-        """Raw values -> dense f32[B, D], categorical i64[B, K], history i64[B, L], and the users' vectors f32[B, E]."""
+        """The inputs of the user tower, and the users' vectors f32[B, E]."""
+        dense, categorical, history = self.read(queries)
+        needed = any(query.ranked or not USER_SOURCES.isdisjoint(query.sources) for query in queries)
+        users = self.models.users(dense, categorical, history, needed)
+        check(users.vectors, "user tower")
+        return users, Batch(queries, history, users.vectors, [None] * len(queries), self.covisits)
+
+    def read(self, queries: Sequence[Query]) -> tuple[Scores, Rows, Rows]:
+        """Raw values -> dense f32[B, D], categorical i64[B, K], history i64[B, L]."""
         schema, size, items = self.schema, len(queries), self.bundle.items
         numbers = [[q.features.get(one.source) for q in queries] for one in schema.dense]
         words = [[q.features.get(one.source) for q in queries] for one in schema.categorical]
@@ -112,10 +127,7 @@ class BatchPath:
             history[i, schema.history.length - len(rows) :] = rows
         dense = self.encoder.dense(self.encoder.numbers(numbers)) if numbers else np.zeros((size, 0), np.float32)
         categorical = self.encoder.categorical(words) if words else np.zeros((size, 0), np.int64)
-        needed = any(query.ranked or not USER_SOURCES.isdisjoint(query.sources) for query in queries)
-        users = self.models.users(dense, categorical, history, needed)
-        check(users.vectors, "user tower")
-        return users, Batch(queries, history, users.vectors, [None] * size, self.covisits)
+        return dense, categorical, history
 
     def exclude(self, batch: Batch) -> list[Rows]:
         """The rows that each query may not be answered with; fills `batch.allowed` where the search must know."""

@@ -156,3 +156,15 @@ def callable_of(program: Any, where: str) -> GraphModule:
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def on_device(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module there. What an exported program makes anew in each run it makes where it was exported, unless told."""
+    for part in module.modules():
+        if isinstance(part, GraphModule):
+            for node in part.graph.nodes:
+                node.args = tuple(device if isinstance(one, torch.device) else one for one in node.args)
+                if "device" in node.kwargs:
+                    node.kwargs = {**node.kwargs, "device": device}
+            part.recompile()
+    return module.to(device)

@@ -17,6 +17,7 @@ import torch
 
 from ranking.batch import SIGNALS, Rows, Scores
 from ranking.bundle import Bundle, made_up
+from ranking.exported import on_device
 from ranking.fused.ranker import RankerWeights, ranker_weights, score
 from ranking.fused.tower import TowerWeights, tower_weights, user_vectors
 from ranking.items import ItemTable
@@ -125,7 +126,7 @@ class TorchForward:
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.device, self.dimension = device, bundle.manifest.dimension
-        tower, ranker = bundle.user_tower.to(device), bundle.ranker.to(device)
+        tower, ranker = on_device(bundle.user_tower, device), on_device(bundle.ranker, device)
         sizes = [made_up(bundle, batch, candidates) for batch, candidates in ((2, 7), (1, 11), (3, 5))]
         users = [[one.to(device) for one in user] for user, _ in sizes]
         with torch.inference_mode():

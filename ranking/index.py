@@ -8,12 +8,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import faiss
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from ranking.errors import RankingError
+from ranking.resident.search import TorchIndex
 from ranking.scan import InvertedFile
+
+
+class NoFaiss:
+    """Stands where faiss is not installed, as on a GPU, where torch searches."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RankingError(f"this needs faiss ({name}), which is not installed: pip install faiss-cpu")
+
+
+try:
+    import faiss
+except ModuleNotFoundError:
+    faiss = NoFaiss()
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
@@ -192,23 +207,51 @@ def exact_search(vectors: Scores, passing: Rows, queries: Scores, k: int) -> tup
     return out_scores, out_rows
 
 
+class ExactIndex:
+    """Every vector compared on the CPU: for a bundle where faiss is not installed."""
+
+    def __init__(self, vectors: Scores) -> None:
+        self.vectors, self.nprobe = vectors, 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.vectors.shape[0], self.vectors.shape[1]
+
+    def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
+        """`probe` is of no account: all is searched."""
+        passing = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
+        return exact_search(self.vectors, passing, queries, min(k, len(self.vectors)))
+
+    def add(self, vectors: Scores, count: int) -> None:
+        self.vectors = vectors
+
+
+def open_index(path: Path, vectors: Scores, nprobe: int) -> CpuIndex | ExactIndex:
+    """The index of a bundle whose hash the caller has already checked."""
+    return ExactIndex(vectors) if isinstance(faiss, NoFaiss) else CpuIndex(read_index(path), vectors, nprobe)
+
+
 class GpuIndex:
-    """The same index on a GPU, for one caller only: faiss GPU indexes are not safe for concurrent readers."""
+    """The same index on a GPU, for one caller only: faiss GPU indexes are not safe for concurrent readers.
+
+    What faiss refuses there, a mask or more than 2,048 results, the exact search on the same GPU answers.
+    """
 
     def __init__(self, host: CpuIndex, device: int = 0) -> None:
-        self.host, self.nprobe = host, host.nprobe
+        self.nprobe = 1
+        self.exact = TorchIndex(host.vectors, torch.device("cuda", device))
         self.resources = faiss.StandardGpuResources()
         self.index = faiss.index_cpu_to_gpu(self.resources, device, host.index)
 
     def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
-        # faiss refuses a selector on its GPU indexes, and k above 2,048.
+        """`probe` is of no account: faiss' GPU indexes take their number of lists from the recipe."""
         if allowed is not None or k > 2048:
-            return self.host.search(queries, k, allowed, probe)
+            return self.exact.search(queries, k, allowed)
         scores, rows = self.index.search(queries, min(k, self.index.ntotal))
         return scores, rows
 
     def add(self, vectors: Scores, count: int) -> None:
-        self.host.add(vectors, count)
+        self.exact.add(vectors, count)
         self.index.add(vectors[-count:])
 
 
@@ -219,9 +262,10 @@ def share_of(nprobe: int, probe: float) -> int:
 
 def gpu_available() -> bool:
     """Whether this build of faiss can reach a GPU."""
-    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+    return not isinstance(faiss, NoFaiss) and hasattr(faiss, "StandardGpuResources") and bool(faiss.get_num_gpus() > 0)
 
 
 def one_thread() -> None:
     """Keeps faiss, called from this thread, on one core: its OpenMP pool belongs to the calling thread."""
-    faiss.omp_set_num_threads(1)
+    if not isinstance(faiss, NoFaiss):
+        faiss.omp_set_num_threads(1)

@@ -48,9 +48,10 @@ class FeaturesConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Inference. How large batches are is learned; `max_batch` bounds it (0: 32 on a CPU, 256 on a GPU), and a batch
     takes at most half of `slo_ms`. `thread`: whether it has a thread of its own beside the event loop, which helps a
-    process that has more than one core."""
+    process that has more than one core. `precision`: what a GPU searches in; answers are float32's in any case."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float16", "bfloat16", "float32"] = "float16"
     max_batch: Annotated[int, Meta(ge=0, le=4096)] = 0
     slo_ms: Annotated[float, Meta(gt=0)] = 20.0
     thread: bool = True

@@ -14,6 +14,7 @@ from ranking.batcher import hold_to_one_core
 from ranking.batching import INLINE_SHARE, SHARE, Curve, Policy, Sample, measure
 from ranking.device import choose
 from ranking.engine import BatchPath
+from ranking.resident.path import batch_path
 from ranking.sources.base import Source
 from ranking.versions import Versions, load_versions
 from service.config import Config
@@ -45,7 +46,7 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     versions = load_versions(models, (one.model for one in config.placements.values()), config.models.keep)
     found = fit(directory / config.features.repo, versions)
     device = choose(config.engine.device)
-    paths = {bundle.key: BatchPath(bundle, sources, device) for bundle in versions.all()}
+    paths = {one.key: batch_path(one, sources, device, config.engine.precision) for one in versions.all()}
     on_cpu = device.type == "cpu"
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]

@@ -16,6 +16,7 @@ from ranking.bundle import Bundle, load_bundle
 from ranking.engine import BatchPath
 from ranking.errors import BundleError
 from ranking.forward import FusedForward, TorchForward, forward
+from ranking.resident.path import ResidentPath
 from service.app import SOURCES
 from tests.ranking.factory import make_bundle
 
@@ -25,10 +26,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return load_bundle(make_bundle(tmp_path_factory.mktemp("models"), items=400))
 
 
-@pytest.fixture(scope="module", params=["fused", "torch"])
+@pytest.fixture(scope="module", params=["fused", "torch", "resident"])
 def path(bundle: Bundle, request: pytest.FixtureRequest) -> BatchPath:
-    """The batch path with the compiled models, and with torch's: every rule below holds for both."""
+    """The batch path with the compiled models, with torch's, and a GPU's (on torch's CPU): every rule below holds for
+    all of them."""
     cpu = torch.device("cpu")
+    if request.param == "resident":
+        return ResidentPath(load_bundle(bundle.path), SOURCES, cpu)
     models = forward(bundle, cpu) if request.param == "fused" else TorchForward(bundle, cpu)
     assert isinstance(models, FusedForward if request.param == "fused" else TorchForward)
     return BatchPath(bundle, SOURCES, cpu, models)

@@ -13,6 +13,7 @@ import torch
 from ranking.batch import SIGNALS
 from ranking.bundle import Bundle, load_bundle
 from ranking.engine import BatchPath
+from ranking.exported import callable_of, export, on_device
 from ranking.forward import Forward, FusedForward, TorchForward, forward
 from ranking.fused.ranker import TILE
 from ranking.ranker import Ranker
@@ -144,3 +145,22 @@ def test_a_ranker_that_was_taken_apart_lays_out_the_rows_that_changed_and_no_oth
     found = models.table.copy()
     models.lay_out(path.bundle.items)
     np.testing.assert_allclose(found, models.table, rtol=1e-5, atol=1e-4)
+
+
+def test_an_exported_program_makes_its_own_tensors_on_the_device_that_it_runs_on() -> None:
+    """What torch.export writes down is the device of the machine that exported; `meta` stands for a GPU here."""
+
+    class Weighted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(4, 4)
+
+        def forward(self, dense: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.net(dense + torch.arange(4.0)) * torch.ones(4).to("cpu")
+            return found
+
+    program = export(Weighted(), ["dense"], {"dense": torch.ones(3, 4)}, "here")
+    module = callable_of(program, "here")
+    here = module(torch.ones(5, 4))
+    there = on_device(module, torch.device("meta"))(torch.ones(5, 4, device="meta"))
+    assert here.device.type == "cpu" and there.device.type == "meta" and there.shape == (5, 4)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ranking.device import TorchIndex
 from ranking.index import (
     CpuIndex,
+    ExactIndex,
     GpuIndex,
     Index,
     IndexRecipe,
@@ -19,7 +19,9 @@ from ranking.index import (
     gpu_available,
     scanned,
 )
+from ranking.resident.search import TorchIndex
 
+CPU = torch.device("cpu")
 N, E = 3000, 16
 VECTORS = np.random.default_rng(0).standard_normal((N, E)).astype(np.float32)
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
@@ -39,7 +41,7 @@ def gpu() -> Index:
 def torch_gpu() -> Index:
     if not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
-    return TorchIndex(torch.from_numpy(VECTORS).cuda())
+    return TorchIndex(VECTORS, torch.device("cuda"))
 
 
 def by_scan(factory: str, nprobe: int = 1) -> Index:
@@ -53,7 +55,12 @@ MAKERS: dict[str, Callable[[], Index]] = {
     "our scan, every list probed": lambda: by_scan("IVF16,Flat", 16),
     "flat": lambda: cpu("Flat"),
     "ivf, every list probed": lambda: cpu("IVF16,Flat", 16),
-    "torch on the cpu": lambda: TorchIndex(torch.from_numpy(VECTORS)),
+    "exact on the cpu": lambda: ExactIndex(VECTORS),
+    "torch in float16": lambda: TorchIndex(VECTORS, CPU),
+    "torch in float16, in pieces": lambda: TorchIndex(VECTORS, CPU, products=5 * 300),
+    "torch in bfloat16": lambda: TorchIndex(VECTORS, CPU, "bfloat16"),
+    "torch in float32": lambda: TorchIndex(VECTORS, CPU, "float32"),
+    "torch in float32, in pieces": lambda: TorchIndex(VECTORS, CPU, "float32", products=5 * 64),
 }
 GPU_MAKERS: dict[str, Callable[[], Index]] = {"faiss on a gpu": gpu, "torch on a gpu": torch_gpu}
 INDEXES = [pytest.param(make, id=name) for name, make in MAKERS.items()] + [
@@ -98,6 +105,23 @@ def test_places_that_nothing_fills_are_minus_one_and_last(make: Callable[[], Ind
     _, rows = make().search(QUERIES, 10, allowed)
     assert ((rows >= 0).sum(1) == passing).all()
     assert (rows[:, passing:] == -1).all()
+
+
+@pytest.mark.parametrize("make", INDEXES)
+@pytest.mark.parametrize("several", [1, 700])
+def test_items_that_come_later_are_found_as_those_before(make: Callable[[], Index], several: int) -> None:
+    """Few, or more than there was room for; also one that is longer than all before."""
+    index = make()
+    new = np.random.default_rng(5).standard_normal((several, E)).astype(np.float32)
+    longer = np.concatenate([VECTORS, new])
+    index.add(longer, several)
+    scores, rows = index.search(QUERIES, 30)
+    expected = QUERIES @ longer.T
+    np.testing.assert_array_equal(rows, np.argsort(-expected, axis=1, kind="stable")[:, :30])
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, rows, 1), rtol=1e-4, atol=1e-5)
+    mask = np.ones(N + several, bool)
+    mask[rows[0, :3]] = False
+    assert not np.isin(rows[0, :3], index.search(QUERIES, 30, mask)[1]).any()
 
 
 def test_an_ivf_search_that_misses_falls_back_on_the_exact_one() -> None:

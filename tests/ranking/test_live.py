@@ -16,14 +16,17 @@ from ranking.batch import Allowed, Query, Ranked
 from ranking.bundle import load_bundle
 from ranking.engine import BatchPath
 from ranking.live import LiveItems, longer
+from ranking.resident.path import ResidentPath
 from service.app import SOURCES
 from tests.ranking.factory import CATEGORIES, make_bundle
 
 HOME = {"personal": 100, "covisit": 50, "popular": 20}
 
 
-@pytest.fixture(params=["Flat", "IVF16,Flat"])
+@pytest.fixture(params=["Flat", "IVF16,Flat", "resident"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> BatchPath:
+    if request.param == "resident":
+        return ResidentPath(load_bundle(make_bundle(tmp_path, 400)), SOURCES, torch.device("cpu"))
     return BatchPath(load_bundle(make_bundle(tmp_path, 400, factory=request.param)), SOURCES, torch.device("cpu"))
 
 
