@@ -7,9 +7,7 @@ placements with other deadlines go through the same gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import sqrt
 from typing import Protocol
 
@@ -83,12 +81,29 @@ class GradientLimit:
         self._size = min(max(size, self.least), self.most)
 
 
-@dataclass(slots=True)
 class Admitted:
-    """A request that is in. `pressure` is how full the gate was, 0 to 1; `elsewhere_s` what it waited for others."""
+    """A request that is in until the end of the block. `pressure` is how full the gate was, 0 to 1; `elsewhere_s` what
+    it waited for others."""
 
-    pressure: float
-    elsewhere_s: float = 0.0
+    __slots__ = ("began", "budget_s", "elsewhere_s", "limiter", "pressure")
+
+    def __init__(self, limiter: Limiter, budget_s: float, pressure: float) -> None:
+        self.limiter, self.budget_s, self.pressure, self.elsewhere_s = limiter, budget_s, pressure, 0.0
+        self.began = limiter.clock()
+        limiter.in_flight += 1
+
+    def __enter__(self) -> Admitted:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        limiter = self.limiter
+        now = limiter.clock()
+        if kind is None:
+            limiter.limit.success((now - self.began - self.elsewhere_s) / self.budget_s, limiter.in_flight, now)
+        elif issubclass(kind, DeadlineExceeded):
+            limiter.limit.dropped(limiter.in_flight, now)
+        # Whatever else ended it, a mistake in the request or a client that went away, says nothing of load.
+        limiter.in_flight -= 1
 
 
 class Limiter:
@@ -108,22 +123,9 @@ class Limiter:
         self.refused["bulk" if bulk else "interactive"] += 1
         return Overloaded(f"{self.in_flight} requests are being answered, which is what can be done in time")
 
-    @contextmanager
-    def admit(self, budget_s: float, *, bulk: bool = False) -> Iterator[Admitted]:
-        """Lets a request in until the end of the block. Raises Overloaded at once where there is no room for it."""
+    def admit(self, budget_s: float, *, bulk: bool = False) -> Admitted:
+        """Lets a request in: `with limiter.admit(…) as admitted`. Raises Overloaded at once where there is no room."""
         pressure = (self.in_flight + 1) / self.limit.size
         if pressure > (BULK_UP_TO if bulk else 1.0):
             raise self.refuse(bulk=bulk)
-        self.in_flight += 1
-        began, admitted = self.clock(), Admitted(pressure)
-        try:
-            yield admitted
-        except DeadlineExceeded:
-            self.limit.dropped(self.in_flight, self.clock())
-            raise
-        else:
-            now = self.clock()
-            self.limit.success((now - began - admitted.elsewhere_s) / budget_s, self.in_flight, now)
-        finally:
-            # Whatever else ended it, a mistake in the request or a client that went away, says nothing of load.
-            self.in_flight -= 1
+        return Admitted(self, budget_s, pressure)

@@ -6,9 +6,9 @@ the engine is asked as much as fits into what then is left; and what fits is a r
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 QUANTILE = 0.95
 STEP = 0.2
@@ -19,6 +19,8 @@ FORGET_S = 5.0
 """In which what is usual counts half, where nobody feeds it: what is thought too slow is tried again."""
 USUAL_UP, USUAL_DOWN = 1 + 0.02 * 0.25, 1 - 0.02 * 0.75
 FLOOR_S = 2e-5
+NEAR_S = 0.01 * HALF_LIFE_S
+"""In which nothing of that is worth a computation."""
 TURNS = 4
 """Turns of the loop that a read takes at the most, of its slower ones."""
 TIMER_S = 0.001
@@ -43,7 +45,7 @@ class Quantile:
     def now(self, at: float) -> float:
         """Seconds, at `at` of the clock by which samples were added."""
         since = at - self.at
-        if since < 0.01 * HALF_LIFE_S:
+        if since < NEAR_S:
             return self.value
         rest = 2 * self.usual
         return (rest + (self.value - rest) * float(0.5 ** (since / HALF_LIFE_S))) * float(0.5 ** (since / FORGET_S))
@@ -51,27 +53,25 @@ class Quantile:
     def add(self, seconds: float, at: float, *, ended: bool = True) -> None:
         """`ended`: whether it took so long, and was not given up after so long."""
         value = self.now(at)
-        self.value = max(value * (UP if seconds > value else DOWN), FLOOR_S)
+        value *= UP if seconds > value else DOWN
+        self.value = value if value > FLOOR_S else FLOOR_S
         if ended:
-            self.usual = max(self.usual * (USUAL_UP if seconds > self.usual else USUAL_DOWN), FLOOR_S)
+            usual = self.usual * (USUAL_UP if seconds > self.usual else USUAL_DOWN)
+            self.usual = usual if usual > FLOOR_S else FLOOR_S
         self.at = at
 
 
-@dataclass(slots=True)
 class Budget:
-    """The time of one request, in seconds of `time.perf_counter`."""
+    """The time of one request, in seconds of `clock`."""
 
-    began: float
-    total_s: float
-    clock: Callable[[], float] = time.perf_counter
+    __slots__ = ("clock", "deadline", "total_s")
 
-    @property
-    def deadline(self) -> float:
-        return self.began + self.total_s
+    def __init__(self, began: float, total_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.deadline, self.total_s, self.clock = began + total_s, total_s, clock
 
     def left(self) -> float:
         """Seconds; below 0 when the deadline has passed."""
-        return self.began + self.total_s - self.clock()
+        return self.deadline - self.clock()
 
 
 class Shares:
@@ -81,16 +81,17 @@ class Shares:
         self.clock = clock
         self.features, self.finish = Quantile(5e-4), Quantile(2e-4)
         self.turn = Quantile(5e-5)  # of the event loop
+        self.turn_began: float | None = None
         self.engine: dict[tuple[str, int], Quantile] = {}
 
     def learn(self, place: str, rung: int, seconds: float) -> None:
         """What a rung of a placement took when it was warmed up."""
         self.engine[place, rung] = Quantile(seconds, self.clock())
 
-    def engine_s(self, place: str, rung: int) -> float:
+    def engine_s(self, place: str, rung: int, at: float) -> float:
         """What the engine takes for such a query, the queue not counted."""
         found = self.engine.get((place, rung))
-        return FLOOR_S if found is None else found.now(self.clock())
+        return FLOOR_S if found is None else found.now(at)
 
     def saw_engine(self, place: str, rung: int, seconds: float, *, ended: bool = True) -> None:
         at = self.clock()
@@ -105,9 +106,17 @@ class Shares:
     def saw_finish(self, seconds: float) -> None:
         self.finish.add(seconds, self.clock())
 
-    def saw_turn(self, since: float) -> None:
-        now = self.clock()
-        self.turn.add(now - since, now)
+    def time_turn(self) -> None:
+        """Has the loop's turn from now to its callbacks timed; once, however many ask for it in one turn."""
+        if self.turn_began is None:
+            self.turn_began = self.clock()
+            asyncio.get_running_loop().call_soon(self.saw_turn)
+
+    def saw_turn(self) -> None:
+        if self.turn_began is not None:
+            now = self.clock()
+            self.turn.add(now - self.turn_began, now)
+            self.turn_began = None
 
     def store_s(self, seconds: float) -> float:
         """How much of the time that a read took was the store's: what the loop needs to come round is ours."""
@@ -115,14 +124,20 @@ class Shares:
 
     def for_features(self, budget: Budget, place: str, wait_s: float) -> float:
         """Seconds that reading may take: what the engine, at its full effort, leaves, and at least half."""
-        left = budget.left() - self.finish.now(self.clock()) - TIMER_S
-        return max(left - self.engine_s(place, 0) - wait_s, left / 2)
+        now = self.clock()
+        left = budget.deadline - now - self.finish.now(now) - TIMER_S
+        return max(left - self.engine_s(place, 0, now) - wait_s, left / 2)
 
     def for_engine(self, budget: Budget) -> float:
         """Seconds that the engine may take, the queue before it included."""
-        return budget.left() - self.finish.now(self.clock())
+        now = self.clock()
+        return budget.deadline - now - self.finish.now(now)
 
     def rung(self, place: str, rungs: int, least: int, budget: Budget, wait_s: float) -> int | None:
         """The first of so many rungs, from `least` on, that fits into what is left; None where none does."""
-        room = self.for_engine(budget) - wait_s
-        return next((rung for rung in range(least, rungs) if self.engine_s(place, rung) <= room), None)
+        now = self.clock()
+        room = budget.deadline - now - self.finish.now(now) - wait_s
+        for rung in range(least, rungs):
+            if self.engine_s(place, rung, now) <= room:
+                return rung
+        return None

@@ -86,7 +86,7 @@ class Shoppers:
             allowed = min(allowed, max(usual, SUSPECT_S))
         if allowed <= usual / 4:  # it would hardly come
             return None
-        asyncio.get_running_loop().call_soon(self.shares.saw_turn, began)
+        self.shares.time_turn()
         try:
             async with asyncio.timeout(allowed):
                 user = await self.features.read(user_id)

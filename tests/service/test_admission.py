@@ -46,9 +46,8 @@ def play(arrivals: np.ndarray, service_s: Callable[[float], float], initial: flo
     for number, at in enumerate(arrivals):
         leave(at)
         now = at
-        block = limiter.admit(BUDGET_S)
         try:
-            block.__enter__()
+            block = limiter.admit(BUDGET_S)
         except Overloaded:
             played.refused.append(at)
             continue
@@ -122,8 +121,6 @@ def test_beyond_the_limit_requests_are_refused_and_those_that_leave_make_room() 
 def test_bulk_requests_are_refused_first() -> None:
     limiter = Limiter(Fixed(10), lambda: 0.0)
     inside = [limiter.admit(1.0) for _ in range(7)]
-    for one in inside:
-        one.__enter__()
     with pytest.raises(Overloaded), limiter.admit(1.0, bulk=True):
         pass
     with limiter.admit(1.0):

@@ -92,5 +92,6 @@ def test_the_stores_time_is_what_the_loop_did_not_need_itself(clock: Clock) -> N
     assert shares.store_s(0.030) > 0.029
     for _ in range(200):
         clock.now += 0.01
-        shares.saw_turn(clock.now - 0.010)  # a loop that needs 10 ms to come round
+        shares.turn_began = clock.now - 0.010  # a loop that needs 10 ms to come round
+        shares.saw_turn()
     assert shares.store_s(0.030) == 0.0
