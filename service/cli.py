@@ -196,7 +196,9 @@ def answer(arguments: argparse.Namespace) -> None:
     elif arguments.command == "serve":
         running.serve(arguments.dir, arguments.host, arguments.port, arguments.workers)
     else:
-        running.demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)
+        from service.commands.demo import demo
+
+        demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)
 
 
 def terminated(number: int, frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from features.facts import Feast
 from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
 from ranking.batching import Curve, Policy, Sample, measure
@@ -24,9 +25,10 @@ CPU_BATCH, GPU_BATCH = 32, 256
 
 @dataclass(slots=True)
 class Prepared:
-    """`fit`: what is read of Feast for the loaded versions. `paths`: a batch path for each of them. `policy`: what was
-    learned of batches on this device."""
+    """`feast`: what Feast says. `fit`: what is read of it for the loaded versions. `paths`: a batch path for each of
+    them. `policy`: what was learned of batches on this device."""
 
+    feast: Feast
     versions: Versions
     fit: Fit
     paths: dict[str, BatchPath]
@@ -41,15 +43,20 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     """
     hold_to_one_core()
     models = directory / config.models.directory
-    versions = load_versions(models, (one.model for one in config.placements.values()), config.models.keep)
-    found = fit(directory / config.features.repo, versions)
+    feast = Feast(directory / config.features.repo)
+    feast.start()
+    try:
+        versions = load_versions(models, (one.model for one in config.placements.values()), config.models.keep)
+        found = fit(feast.facts(), versions)
+    finally:
+        feast.close()
     device = choose(config.engine.device)
     paths = {bundle.key: BatchPath(bundle, sources, device) for bundle in versions.all()}
     on_cpu = device.type == "cpu"
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]
     policy = Policy(Curve(samples), most=most, slo_s=config.engine.slo_ms / 1e3)
-    return Prepared(versions, found, paths, policy, on_cpu)
+    return Prepared(feast, versions, found, paths, policy, on_cpu)
 
 
 def learn(path: BatchPath, config: Config, most: int) -> list[Sample]:
