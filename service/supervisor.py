@@ -19,6 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from service.lean import give_back
+
 log = logging.getLogger(__name__)
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -139,12 +141,6 @@ class Supervisor:
                         os.kill(place.pid, signal.SIGKILL)
                 end = float("inf")
             signal.sigtimedwait((signal.SIGCHLD,), 0.05)
-
-
-def give_back() -> None:
-    """Hands freed memory to the system (glibc; elsewhere nothing does): loading needs twice of what serving does."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def spell(status: int) -> str:

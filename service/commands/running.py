@@ -19,6 +19,7 @@ from service import app, process
 from service.console import console
 from service.deployment import Deployment
 from service.errors import ServiceError
+from service.lean import keep_pandas_out
 from service.prepared import prepare
 from service.supervisor import Supervisor, reserve
 from service.workers_metrics import MetricsFolder
@@ -26,6 +27,7 @@ from service.workers_metrics import MetricsFolder
 
 def serve(directory: Path, host: str | None, port: int | None, workers: int | None = None) -> None:
     """Serves until a signal, in this process or in several workers."""
+    keep_pandas_out()
     here = Deployment.at(directory)
     workers = here.config.service.workers if workers is None else workers
     with here.online_store():
