@@ -51,7 +51,7 @@ def demo(directory: Path, host: str | None, port: int | None, files: list[Path] 
             console.print(f"Reusing the model in {here.models}")
         else:
             models.train(directory, evaluate=True)
-        run(here, host, port, lambda running, bound: first_answer(here, announce(here, host, running, bound)))
+        run(here, host, port, lambda running, bound: first_answer(here, announce(here, host, running.notices, bound)))
 
 
 def bring_in(here: Deployment, files: list[Path] | None, form: str) -> None:

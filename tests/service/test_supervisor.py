@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.supervisor import reserve
+from service.reserved import reserve
 from service.workers_metrics import Family, MetricsFolder
 
 BODY = orjson.dumps({"user_id": "u1", "count": 3})
@@ -52,7 +52,8 @@ class Served:
         self.process, self.url = process, url
 
     def workers(self) -> list[int]:
-        return children(self.process.pid)
+        (zygote,) = children(self.process.pid)
+        return children(zygote)
 
 
 @pytest.fixture
