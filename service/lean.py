@@ -9,19 +9,6 @@ from importlib.abc import MetaPathFinder
 
 import pyarrow as pa
 
-M_ARENA_MAX = -8
-
-
-def slim() -> None:
-    """For a process that will serve, before it loads anything: one heap, Arrow's memory in it too, no pandas.
-
-    Arrow's own allocator keeps what it has freed, as glibc's heap of each thread does.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    pa.set_memory_pool(pa.system_memory_pool())
-    keep_pandas_out()
-
 
 def keep_pandas_out() -> None:
     """Has pyarrow look for pandas now and find none: it would import it to see whether a list is a Series."""

@@ -41,9 +41,9 @@ def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> Non
     import uvloop
 
     from service import app, process
-    from service.lean import slim
+    from service.lean import keep_pandas_out
 
-    slim()
+    keep_pandas_out()
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
     uvloop.run(process.serve(app.App(here.directory, here.config), host, port, ready))

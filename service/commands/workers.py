@@ -12,7 +12,7 @@ from service.commands.running import announce
 from service.config import Config
 from service.deployment import Deployment
 from service.errors import ServiceError
-from service.lean import slim
+from service.lean import keep_pandas_out
 from service.prepared import prepare
 from service.supervisor import Supervisor
 from service.workers_metrics import MetricsFolder
@@ -22,7 +22,7 @@ def supervised(
     here: Deployment, config: Config, host: str, port: int, workers: int, folder: Path
 ) -> Callable[[], None]:
     """Loads everything, and returns what keeps so many workers running until a signal. Raises ServiceError on a GPU."""
-    slim()
+    keep_pandas_out()
     prepared = prepare(here.directory, config, app.SOURCES)
     if not prepared.on_cpu:
         raise ServiceError("workers are forked, and a GPU cannot be: serve with --workers 1, one process a GPU")
