@@ -14,6 +14,8 @@ from typing import Any
 
 import mmh3
 
+from features.values import decode_any
+
 STRING = 2  # feast.types.ValueType.STRING
 
 
@@ -144,14 +146,14 @@ def decode_value(data: bytes) -> Any:
         return None
     decode = _FAST.get(data[0])
     try:
-        return decode(data) if decode else _slow(data)
+        return decode(data) if decode else decode_any(data)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"a feature value is cut short or malformed ({len(data)} bytes)") from error
 
 
 def _whole(value: Any, end: int, data: bytes) -> Any:
     if end != len(data):
-        return _slow(data)
+        return decode_any(data)
     return value
 
 
@@ -181,11 +183,11 @@ def _strings(data: bytes) -> Any:
     size, at = varint(data, 1)
     end = at + size
     if end != len(data):
-        return _slow(data)
+        return decode_any(data)
     values = []
     while at < end:
         if data[at] != 0x0A:
-            return _slow(data)
+            return decode_any(data)
         length, at = varint(data, at + 1)
         if at + length > end:
             raise ValueError("a list of strings is cut short")
@@ -198,12 +200,12 @@ def _integers(data: bytes) -> Any:
     """Packed varints, as protobuf writes lists of integers: tag and size of the list, then of its one field."""
     size, at = varint(data, 1)
     if at + size != len(data) or not size:
-        return _slow(data)
+        return decode_any(data)
     if data[at] != 0x0A:
-        return _slow(data)
+        return decode_any(data)
     size, at = varint(data, at + 1)
     if at + size != len(data):
-        return _slow(data)
+        return decode_any(data)
     values = []
     value = shift = 0
     for byte in data[at:]:
@@ -212,19 +214,8 @@ def _integers(data: bytes) -> Any:
             values.append(value if value < _SIGN else value - (1 << 64))
             value = shift = 0
         elif (shift := shift + 7) > 63:
-            return _slow(data)
-    return _slow(data) if shift else values
-
-
-def _slow(data: bytes) -> Any:
-    from feast.protos.feast.types.Value_pb2 import Value
-    from feast.type_map import feast_value_type_to_python_type
-    from google.protobuf.message import DecodeError
-
-    try:
-        return feast_value_type_to_python_type(Value.FromString(data))
-    except DecodeError as error:
-        raise ValueError(f"a feature value is cut short or malformed ({len(data)} bytes)") from error
+            return decode_any(data)
+    return decode_any(data) if shift else values
 
 
 # tag byte = field number << 3 | wire type, by the numbers in feast's Value.proto

@@ -18,9 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from features.errors import FeaturesError, FeatureStoreError, InputError
@@ -207,6 +204,10 @@ def materialize(repo: Path, end: datetime | None = None, progress: Progress = si
     Rows newer than `end` (default: now) stay out. Raises InputError when a view's file is missing, FeatureStoreError
     when Redis does not answer.
     """
+    import pyarrow as pa  # here and below: who only looks up an address does without
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     store = open_store(repo)
     end = end or datetime.now(UTC)
     address = "{host}:{port}".format(**connection(repo))
@@ -237,6 +238,8 @@ def materialize(repo: Path, end: datetime | None = None, progress: Progress = si
 
 def check_source(view: Any) -> None:
     """Raises InputError unless the view's file is there and has a column for each of its features."""
+    import pyarrow.parquet as pq
+
     source = Path(view.batch_source.path)
     if not source.exists():
         raise InputError("no such file; `endcap materialize` makes it from the shop's events", file=source)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from ranking.exported import ITEM_INPUTS
+from ranking.shareable import shareable
 
 F32 = npt.NDArray[np.float32]
 
@@ -269,13 +270,12 @@ def mlp_after(program: GraphModule, layer: Node) -> Mlp | None:
 
 
 def item_table(item: Callable[..., Tensor], inputs: Sequence[Tensor], width: int, chunk: int = 16384) -> F32:
-    """The candidates' share of the first layer, for all items: inputs [N, *] each -> f32[N, H].
-
-    Memory of numpy's, which asks the kernel for huge pages: rows are read from all over it.
-    """
+    """The candidates' share of the first layer, for all items: inputs [N, *] each -> f32[N, H]."""
     size = len(inputs[0])
-    out = np.empty((size, width), np.float32)
-    with torch.inference_mode():
-        for start in range(0, size, chunk):
-            out[start : start + chunk] = item(*(one[None, start : start + chunk] for one in inputs))[0].numpy()
-    return out
+
+    def fill(out: F32) -> None:
+        with torch.inference_mode():
+            for start in range(0, size, chunk):
+                out[start : start + chunk] = item(*(one[None, start : start + chunk] for one in inputs))[0].numpy()
+
+    return shareable(size, width, fill)

@@ -1,5 +1,5 @@
 """Torch modules of a bundle: a declared architecture, its configuration and weights in safetensors, or a torch.export
-program of a user's own (`ranking.exported`). No pickle.
+program of a user's own (`ranking.exported`), as torch wrote it or as data (`ranking.lowered`). No pickle.
 
 Two contracts, both batched over B users and, for the ranker, C candidates a user; ids are item-table rows, -1 is empty:
 
@@ -23,7 +23,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ranking.errors import BundleError
-from ranking.exported import RANKER_INPUTS, USER_INPUTS, ExportedRanker, ExportedTower, callable_of, read_program
+from ranking.exported import (
+    RANKER_INPUTS,
+    USER_INPUTS,
+    ExportedRanker,
+    ExportedTower,
+    callable_of,
+    check_inputs,
+    read_program,
+)
+from ranking.lowered import load_lowered
 from ranking.ranker import Ranker
 from ranking.towers import UserTower
 
@@ -33,6 +42,8 @@ EXPORTED: dict[str, tuple[type[ExportedTower] | type[ExportedRanker], tuple[str,
     "torch.export/ranker/1": (ExportedRanker, RANKER_INPUTS),
 }
 """Users' own modules, and the inputs that each may ask for."""
+LOWERED = {"endcap/graph/user_tower/1": "torch.export/user_tower/1", "endcap/graph/ranker/1": "torch.export/ranker/1"}
+"""The same as data (`ranking.lowered`)."""
 
 
 class ModuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,12 +68,17 @@ def load_module(spec: ModuleSpec, bundle: Path, item_embeddings: torch.Tensor) -
 
     Raises BundleError when the architecture is unknown or the weights are not its own.
     """
+    if spec.architecture in LOWERED:
+        kind, known = EXPORTED[LOWERED[spec.architecture]]
+        graph, inputs = load_lowered(bundle / spec.file)
+        check_inputs(inputs, known, spec.file)
+        return kind(graph, inputs, item_embeddings).eval().requires_grad_(False)
     if spec.architecture in EXPORTED:
         kind, known = EXPORTED[spec.architecture]
         program, inputs = read_program(bundle / spec.file, known)
         return kind(callable_of(program, spec.file), inputs, item_embeddings).eval().requires_grad_(False)
     if spec.architecture not in ARCHITECTURES:
-        names = sorted([*ARCHITECTURES, *EXPORTED])
+        names = sorted([*ARCHITECTURES, *EXPORTED, *LOWERED])
         raise BundleError(bundle, f"unknown architecture {spec.architecture!r}; known: {names}", file=spec.file)
     try:
         module = ARCHITECTURES[spec.architecture](**spec.config, item_embeddings=item_embeddings)

@@ -10,7 +10,7 @@ import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -21,14 +21,16 @@ from msgspec import Meta, Struct
 from ranking.batch import SIGNALS
 from ranking.bundle import FileDigest, Manifest, now, write_bundle
 from ranking.errors import BundleError
+from ranking.exported import callable_of
 from ranking.index import IndexRecipe, build_index, read_index, write_index
-from ranking.models import EXPORTED, ModuleSpec
+from ranking.lowered import NotLowered, save_lowered
+from ranking.models import EXPORTED, LOWERED, ModuleSpec
 from ranking.packed_items import PackedItems, read_items
 from ranking.packed_modules import ModuleSource, program_of
 from ranking.schema import Categorical, Dense, History, ItemSchema, Transform, UserSchema, check_references
 
 TOWER, RANKER = "torch.export/user_tower/1", "torch.export/ranker/1"
-FILES = {TOWER: "user_tower.pt2", RANKER: "ranker.pt2"}
+STEMS = {TOWER: "user_tower", RANKER: "ranker"}
 
 
 class DenseInput(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +134,8 @@ def pack(
         for kind, name, source in ((TOWER, "user_tower", spec.user_tower), (RANKER, "ranker", spec.ranker))
     }
 
+    modules: dict[str, ModuleSpec] = {}
+
     def write_files(directory: Path) -> None:
         pq.write_table(items.table, directory / "items.parquet")
         np.save(directory / "embeddings.npy", items.embeddings)
@@ -139,17 +143,30 @@ def pack(
         np.save(directory / "neighbor_scores.npy", np.zeros((len(items.embeddings), 0), np.float32))
         lay_index(spec.index, base, items, directory / "index.faiss")
         for kind, program in programs.items():
-            torch.export.save(program, directory / FILES[kind])
+            modules[kind] = write_program(program, kind, directory)
 
     def manifest(version: str, files: dict[str, FileDigest]) -> Manifest:
         return Manifest(
             format=1, name=spec.name, version=version, created_at=now(), user=user, item=item,
-            dimension=items.embeddings.shape[1], user_tower=ModuleSpec(TOWER, {}, FILES[TOWER]),
-            ranker=ModuleSpec(RANKER, {}, FILES[RANKER]), index=IndexRecipe(spec.index.factory, spec.index.nprobe),
+            dimension=items.embeddings.shape[1], user_tower=modules[TOWER], ranker=modules[RANKER],
+            index=IndexRecipe(spec.index.factory, spec.index.nprobe),
             metrics={}, files=files,
         )  # fmt: skip
 
     return write_bundle(models, spec.name, manifest, write_files)
+
+
+def write_program(program: Any, kind: str, directory: Path) -> ModuleSpec:
+    """As data where it can be (`ranking.lowered`), else as torch writes it."""
+    as_data, as_torch = f"{STEMS[kind]}.safetensors", f"{STEMS[kind]}.pt2"
+    try:
+        inputs = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+        save_lowered(callable_of(program, as_torch), inputs, directory / as_data)
+    except NotLowered:
+        torch.export.save(program, directory / as_torch)
+        return ModuleSpec(kind, {}, as_torch)
+    (architecture,) = (one for one, exported in LOWERED.items() if exported == kind)
+    return ModuleSpec(architecture, {}, as_data)
 
 
 def schemas(

@@ -15,12 +15,13 @@ from features.applied import Applied
 from features.catalogue import Catalogue
 from features.consumer import Consumer
 from features.errors import FeatureStoreError
-from features.freshness import Sampler, ViewSpec, view_specs
+from features.facts import Feast
+from features.freshness import Sampler, ViewSpec
 from features.intake import Intake, durability
 from features.online import OnlineReader
 from features.pipeline import Pipeline
 from features.popularity import Counted, Popularity
-from features.store import connection, open_store
+from features.store import connection
 from ranking.batch import Query
 from ranking.batcher import Desk, InlineEngine, LocalEngine
 from ranking.batching import Policy
@@ -77,6 +78,7 @@ class App:
         self.reader: OnlineReader | None = None
         self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
+        self.feast: Feast | None = None
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
         self.runner: web.AppRunner | None = None
         self.closing: list[Callable[[], Awaitable[object]]] = []
@@ -109,6 +111,7 @@ class App:
         prepared = self.prepared
         if prepared is None:
             prepared = await asyncio.to_thread(prepare, self.directory, config, SOURCES)
+        self.feast = prepared.feast
         fit, self.versions, plan = prepared.fit, prepared.versions, prepared.fit.plan
         self.notices = list(fit.notices)
         self.reader = OnlineReader(self._pipeline(), plan, remember=config.features.remember_users)
@@ -191,7 +194,8 @@ class App:
 
     async def _view_specs(self) -> list[ViewSpec]:
         """Every feature view, as the Feast registry has it now."""
-        return await asyncio.to_thread(lambda: view_specs(open_store(self.directory / self.config.features.repo)))
+        assert self.feast is not None
+        return (await asyncio.to_thread(self.feast.facts)).specs
 
     def _open_intake(self, project: str) -> Applied:
         """Opens the door for events and, where this process is to, turns them into features."""

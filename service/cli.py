@@ -128,23 +128,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
     try:
-        run(arguments)
+        return run(arguments)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
-        if (code := signal_behind(error)) is not None:
-            return code
-        if isinstance(error, InputError | ConfigError):
-            return complain(error, 2)
-        if isinstance(error, FeaturesError | RankingError | ServiceError):
-            return complain(error, 1)
-        if isinstance(error, OSError):
-            return complain(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
-        raise
-    return 0
+    except Exception as error:  # noqa: BLE001 - what is not a user's is raised again
+        return told(error)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def told(error: Exception) -> int:
+    """Prints an error that a user can cause, in one line. Returns the exit code; raises any other error again."""
+    if (code := signal_behind(error)) is not None:
+        return code
+    if isinstance(error, InputError | ConfigError):
+        return complain(error, 2)
+    if isinstance(error, FeaturesError | RankingError | ServiceError):
+        return complain(error, 1)
+    if isinstance(error, OSError):
+        return complain(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+    raise error
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The exit code."""
     if arguments.command in ("init", "generate", "import", "materialize"):
         make_data(arguments)
     elif arguments.command in ("train", "evaluate"):
@@ -164,7 +169,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         freshness(arguments.dir, arguments.url, watch=arguments.watch)
     else:
-        answer(arguments)
+        return answer(arguments)
+    return 0
 
 
 def bench(arguments: argparse.Namespace) -> None:
@@ -203,15 +209,21 @@ def make_model(arguments: argparse.Namespace) -> None:
         models.evaluate(arguments.dir, arguments.json)
 
 
-def answer(arguments: argparse.Namespace) -> None:
-    from service.commands import running
+def answer(arguments: argparse.Namespace) -> int:
+    a = arguments
+    if a.command == "ingest":
+        from service.commands.ingest import ingest
 
-    if arguments.command == "ingest":
-        running.ingest(arguments.dir)
-    elif arguments.command == "serve":
-        running.serve(arguments.dir, arguments.host, arguments.port, arguments.workers)
+        ingest(a.dir)
+    elif a.command == "serve":
+        from service.commands.running import serve
+
+        return serve(a.dir, a.host, a.port, a.workers, told)
     else:
-        running.demo(arguments.dir, arguments.host, arguments.port, arguments.data, arguments.format)
+        from service.commands.demo import demo
+
+        demo(a.dir, a.host, a.port, a.data, a.format)
+    return 0
 
 
 def terminated(number: int, frame: FrameType | None) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from features.errors import FeaturesError
+from features.facts import Facts
 from features.online import ReadPlan, View
-from features.registry import ServiceFeatures, service_features
-from features.store import open_store
+from features.registry import ServiceFeatures
 from ranking.errors import BundleError
 from ranking.schema import UserSchema, check_references
 from ranking.versions import Versions
@@ -29,18 +27,17 @@ class Fit:
     notices: list[str]
 
 
-def fit(repo: Path, versions: Versions) -> Fit:
+def fit(facts: Facts, versions: Versions) -> Fit:
     """Checks the loaded versions against the Feast registry.
 
     One that was trained on what Feast does not offer (any more) is unloaded, and a notice says so. Raises BundleError,
     which says what differs, where it is one that a placement answers with.
     """
-    store = open_store(repo)
     offered: dict[str, ServiceFeatures] = {}
     notices, views = [], dict[str, tuple[list[str], float | None]]()
     for bundle in versions.all():
         name = bundle.schema.feature_service
-        service = offered.setdefault(name, service_features(store, name, USER))
+        service = offered.setdefault(name, facts.service(name, USER))
         if complaints := differences(bundle.schema, service):
             said = "does not fit the Feast registry: " + "; ".join(complaints)
             if versions.stands_on(bundle):
@@ -61,17 +58,17 @@ def fit(repo: Path, versions: Versions) -> Fit:
     read = [View(name, tuple(one), age) for name, (one, age) in views.items()]
     every = {view.name: view for service in offered.values() for view in service.views}
     everything = ReadPlan(project, join_key, list(every.values()))
-    return Fit(ReadPlan(project, join_key, read), everything, item_view(store, versions), notices)
+    return Fit(ReadPlan(project, join_key, read), everything, item_view(facts, versions), notices)
 
 
-def item_view(store: Any, versions: Versions) -> str | None:
+def item_view(facts: Facts, versions: Versions) -> str | None:
     """The view of items, among the models' feature services, that has the most of the columns that the models read."""
-    if ITEM not in {one.name for one in store.list_entities()}:
+    if ITEM not in facts.entities:
         return None
     shared: dict[str, int] = {}
     for bundle in versions.all():
         columns = set(bundle.manifest.item.columns())
-        for view in service_features(store, bundle.schema.feature_service, ITEM).views:
+        for view in facts.service(bundle.schema.feature_service, ITEM).views:
             shared[view.name] = max(shared.get(view.name, 0), len(columns & set(view.features)))
     best = max(shared, key=lambda name: shared[name], default=None)
     return best if best is not None and shared[best] else None

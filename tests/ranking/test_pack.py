@@ -19,8 +19,11 @@ from ranking.batch import Query
 from ranking.bundle import Bundle, load_bundle
 from ranking.engine import BatchPath
 from ranking.errors import BundleError
+from ranking.exported import ExportedRanker, export
 from ranking.forward import TorchForward, forward
-from ranking.pack import pack, read_spec
+from ranking.models import load_module
+from ranking.pack import RANKER as RANKER_KIND
+from ranking.pack import pack, read_spec, write_program
 from ranking.screened import ScreenedForward
 from ranking.sources.personal import Personal
 from tests.ranking import own_models
@@ -176,18 +179,26 @@ def test_a_program_and_a_ready_index_are_taken_as_they_are(place: Path) -> None:
 
 
 def test_a_bundle_holds_no_code_and_no_pickle(place: Path) -> None:
-    import zipfile
-
     bundle = packed(place)
     assert {one.name for one in bundle.path.iterdir()} == {
         "manifest.json", "items.parquet", "embeddings.npy", "neighbors.npy", "neighbor_scores.npy", "index.faiss",
-        "user_tower.pt2", "ranker.pt2",
+        "user_tower.safetensors", "ranker.safetensors",
     }  # fmt: skip
-    for name in ("user_tower.pt2", "ranker.pt2"):
-        with zipfile.ZipFile(bundle.path / name) as file:
-            for entry in file.namelist():
-                head = file.read(entry)[:2]
-                assert head not in (b"\x80\x02", b"\x80\x04", b"PK"), f"{name}: {entry} is a pickle"
+
+
+def test_a_module_that_is_no_plain_graph_is_written_as_torch_does_and_holds_no_pickle(tmp_path: Path) -> None:
+    import zipfile
+
+    given = {"user": torch.zeros(3, EMBEDDING), "item_embedding": torch.zeros(3, 7, EMBEDDING)}
+    spec = write_program(export(own_models.Larger(), tuple(given), given, "test"), RANKER_KIND, tmp_path)
+    assert (spec.architecture, [one.name for one in tmp_path.iterdir()]) == (RANKER_KIND, ["ranker.pt2"])
+    with zipfile.ZipFile(tmp_path / "ranker.pt2") as file:
+        for entry in file.namelist():
+            head = file.read(entry)[:2]
+            assert head not in (b"\x80\x02", b"\x80\x04", b"PK"), f"{entry} is a pickle"
+    module = load_module(spec, tmp_path, torch.zeros(3, EMBEDDING))
+    assert isinstance(module, ExportedRanker)
+    assert module.program(*given.values()).shape == (3, 7)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.supervisor import reserve
+from service.reserved import reserve
 from service.workers_metrics import Family, MetricsFolder
 
 BODY = orjson.dumps({"user_id": "u1", "count": 3})
@@ -52,7 +52,8 @@ class Served:
         self.process, self.url = process, url
 
     def workers(self) -> list[int]:
-        return children(self.process.pid)
+        (zygote,) = children(self.process.pid)
+        return children(zygote)
 
 
 @pytest.fixture
@@ -173,3 +174,32 @@ def test_of_a_worker_that_died_the_counters_stay_and_the_gauges_go(tmp_path: Pat
         folder.end(pid)
     (ended,) = folder.others()
     assert ended == [Family("n", "", "counter", [("n_total", (("a", "x"),), 6.0)])]
+
+
+def test_a_loading_that_fails_is_one_line_and_leaves_no_process(deployment: Path, tmp_path: Path) -> None:
+    """What the child that loads says is what the command says, and so is its exit code."""
+    here = tmp_path / "here"
+    here.mkdir()
+    text = (deployment / "endcap.toml").read_text()
+    (here / "endcap.toml").write_text(text)
+    (here / "feature_repo").symlink_to(deployment / "feature_repo")
+    command = [sys.executable, "-m", "service.cli", "serve", "--dir", str(here), "--port", "0", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "holds no version" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_command_ends_with_its_supervisor_and_so_do_the_workers(served: Served) -> None:
+    workers = served.workers()
+    (zygote,) = children(served.process.pid)
+    os.kill(zygote, signal.SIGKILL)
+    assert served.process.wait(20) == 128 + signal.SIGKILL
+    until(lambda: not any(Path(f"/proc/{one}/cmdline").exists() for one in workers))
+
+
+def test_a_stop_while_it_loads_ends_it(deployment: Path) -> None:
+    command = [sys.executable, "-m", "service.cli", "serve", "--dir", str(deployment), "--port", "0", "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        until(lambda: children(process.pid))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
