@@ -271,10 +271,11 @@ def mlp_after(program: GraphModule, layer: Node) -> Mlp | None:
 def item_table(item: Callable[..., Tensor], inputs: Sequence[Tensor], width: int, chunk: int = 16384) -> F32:
     """The candidates' share of the first layer, for all items: inputs [N, *] each -> f32[N, H].
 
-    Memory of numpy's, which asks the kernel for huge pages: rows are read from all over it.
+    Memory of numpy's, which asks the kernel for huge pages: rows are read from all over it. Room for an eighth more is
+    kept behind them, which is no memory before items come that fill it, and spares a copy of all of it then.
     """
     size = len(inputs[0])
-    out = np.empty((size, width), np.float32)
+    out = np.empty((size + size // 8 + 64, width), np.float32)[:size]
     with torch.inference_mode():
         for start in range(0, size, chunk):
             out[start : start + chunk] = item(*(one[None, start : start + chunk] for one in inputs))[0].numpy()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ranking.errors import RankingError
+from ranking.lists import Lists
 from ranking.resident.search import TorchIndex
 from ranking.scan import InvertedFile
 
@@ -81,6 +82,20 @@ def write_index(index: Any, path: Path) -> None:
         raise OSError(f"{path.name}: {' '.join(str(error).split())}") from error
 
 
+def write_lists(index: Any, vectors: Scores, directory: Path) -> None:
+    """What our own scan needs for this faiss index over vectors f32[N, E], as files that a bundle maps; nothing where
+    it does not search such an index. Raises OSError when the disk refuses."""
+    found = scanned(CpuIndex(index, vectors, 1))
+    if found is not None:
+        found.file.lists.save(directory)
+
+
+def open_lists(directory: Path, vectors: Scores, nprobe: int) -> ScannedIndex:
+    """The index that `write_lists` wrote. Raises ValueError where it is not one of these vectors."""
+    lists = Lists.load(directory, (vectors.shape[0], vectors.shape[1]))
+    return ScannedIndex(InvertedFile(lists, vectors, nprobe), vectors)
+
+
 def read_index(path: Path) -> Any:
     """Reads an index whose hash the caller has already checked: a faiss file is code's input, not mere data."""
     return faiss.read_index(str(path))
@@ -133,7 +148,10 @@ class ScannedIndex:
     def __init__(self, file: InvertedFile, vectors: Scores) -> None:
         self.file, self.vectors, self.known = file, vectors, len(vectors)
         self.nprobe = file.nprobe
-        self.anything = np.ones(len(vectors), bool)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.vectors.shape[0], self.vectors.shape[1]
 
     def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
         k = min(k, len(self.vectors))
@@ -148,12 +166,12 @@ class ScannedIndex:
         return scores, rows
 
     def _one(self, query: Scores, k: int, allowed: Mask | None, probe: float) -> tuple[Scores, Rows]:
-        mask = self.anything if allowed is None else allowed
-        scores, rows = self.file.best(query, k, mask, share_of(self.file.nprobe, probe))
+        scores, rows = self.file.best(query, k, allowed, share_of(self.file.nprobe, probe))
         if len(self.vectors) == self.known:
             return scores, rows
         # Items that came since are few, and in no list.
-        late = np.flatnonzero(mask[self.known :]) + self.known
+        late = np.arange(self.known, len(self.vectors))
+        late = late if allowed is None else late[allowed[late]]
         scores = np.concatenate([scores, self.vectors[late] @ query])
         rows = np.concatenate([rows, late])
         best = np.argsort(-scores, kind="stable")[:k]
@@ -161,19 +179,17 @@ class ScannedIndex:
 
     def add(self, vectors: Scores, count: int) -> None:
         self.vectors, self.file.vectors = vectors, vectors[: self.known]
-        self.anything = np.ones(len(vectors), bool)
 
 
 def scanned(index: CpuIndex) -> ScannedIndex | None:
     """The same index by our own scan; None where it is of another kind, or does not hold the vectors as they are."""
     faiss_index, vectors = index.index, np.ascontiguousarray(index.vectors, np.float32)
-    if faiss_index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    if faiss_index.metric_type != faiss.METRIC_INNER_PRODUCT or index.shape != vectors.shape:
         return None
     if isinstance(faiss_index, faiss.IndexFlat):
         offsets, rows = np.array([0, len(vectors)]), np.arange(len(vectors), dtype=np.int32)
-        return ScannedIndex(
-            InvertedFile(np.zeros((1, vectors.shape[1]), np.float32), offsets, rows, vectors, 1), vectors
-        )
+        flat = Lists.of(np.zeros((1, vectors.shape[1]), np.float32), offsets, rows, vectors)
+        return ScannedIndex(InvertedFile(flat, vectors, 1), vectors)
     if not isinstance(faiss_index, faiss.IndexIVFFlat) or not isinstance(
         faiss.downcast_index(faiss_index.quantizer), faiss.IndexFlat
     ):
@@ -184,11 +200,12 @@ def scanned(index: CpuIndex) -> ScannedIndex | None:
         sizes.append(size)
         held.append(faiss.rev_swig_ptr(lists.get_ids(number), size).copy() if size else np.zeros(0, np.int64))
     rows = np.concatenate(held)
-    if len(rows) != len(vectors) or (np.sort(rows) != np.arange(len(vectors))).any():
+    if (np.sort(rows) != np.arange(len(vectors))).any():
         return None
     centres = faiss_index.quantizer.reconstruct_n(0, faiss_index.nlist)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return ScannedIndex(InvertedFile(centres, offsets, rows.astype(np.int32), vectors, index.nprobe), vectors)
+    found = Lists.of(centres, offsets, rows.astype(np.int32), vectors)
+    return ScannedIndex(InvertedFile(found, vectors, index.nprobe), vectors)
 
 
 def exact_search(vectors: Scores, passing: Rows, queries: Scores, k: int) -> tuple[Scores, Rows]:

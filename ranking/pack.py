@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from ranking.batch import SIGNALS
 from ranking.bundle import FileDigest, Manifest, now, write_bundle
 from ranking.errors import BundleError
-from ranking.index import IndexRecipe, build_index, read_index, write_index
+from ranking.index import IndexRecipe, build_index, read_index, write_index, write_lists
 from ranking.models import EXPORTED, ModuleSpec
 from ranking.packed_items import PackedItems, read_items
 from ranking.packed_modules import ModuleSource, program_of
@@ -137,7 +137,7 @@ def pack(
         np.save(directory / "embeddings.npy", items.embeddings)
         np.save(directory / "neighbors.npy", np.zeros((len(items.embeddings), 0), np.int32))
         np.save(directory / "neighbor_scores.npy", np.zeros((len(items.embeddings), 0), np.float32))
-        lay_index(spec.index, base, items, directory / "index.faiss")
+        lay_index(spec.index, base, items, directory)
         for kind, program in programs.items():
             torch.export.save(program, directory / FILES[kind])
 
@@ -202,14 +202,18 @@ def example_inputs(user: UserSchema, item: ItemSchema, dimension: int) -> dict[s
     }
 
 
-def lay_index(spec: IndexInput, base: Path, items: PackedItems, path: Path) -> None:
-    """Copies the ready index, or makes one. Whether it fits the table is checked when the bundle is loaded."""
+def lay_index(spec: IndexInput, base: Path, items: PackedItems, directory: Path) -> None:
+    """Copies the ready index, or makes one, and what our own scan needs of it. Whether it fits the table is checked
+    when the bundle is loaded."""
+    path = directory / "index.faiss"
     try:
         if spec.file is None:
-            write_index(build_index(items.embeddings, IndexRecipe(spec.factory, spec.nprobe)), path)
+            index = build_index(items.embeddings, IndexRecipe(spec.factory, spec.nprobe))
+            write_index(index, path)
         else:
-            read_index(base / spec.file)
+            index = read_index(base / spec.file)
             shutil.copyfile(base / spec.file, path)
+        write_lists(index, items.embeddings, directory)
     except (OSError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         raise BundleError(base / spec.file if spec.file else spec.factory, f"no usable index: {said}") from error

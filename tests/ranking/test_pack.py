@@ -20,6 +20,7 @@ from ranking.bundle import Bundle, load_bundle
 from ranking.engine import BatchPath
 from ranking.errors import BundleError
 from ranking.forward import TorchForward, forward
+from ranking.lists import PARTS
 from ranking.pack import pack, read_spec
 from ranking.screened import ScreenedForward
 from ranking.sources.personal import Personal
@@ -181,7 +182,7 @@ def test_a_bundle_holds_no_code_and_no_pickle(place: Path) -> None:
     bundle = packed(place)
     assert {one.name for one in bundle.path.iterdir()} == {
         "manifest.json", "items.parquet", "embeddings.npy", "neighbors.npy", "neighbor_scores.npy", "index.faiss",
-        "user_tower.pt2", "ranker.pt2",
+        "user_tower.pt2", "ranker.pt2", *(f"scan_{part}.npy" for part in PARTS),
     }  # fmt: skip
     for name in ("user_tower.pt2", "ranker.pt2"):
         with zipfile.ZipFile(bundle.path / name) as file:
