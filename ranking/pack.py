@@ -31,6 +31,9 @@ TOWER, RANKER = "torch.export/user_tower/1", "torch.export/ranker/1"
 FILES = {TOWER: "user_tower.pt2", RANKER: "ranker.pt2"}
 
 
+AUTO = "auto"
+
+
 class DenseInput(Struct, frozen=True, forbid_unknown_fields=True):
     """A column of `dense`: `(transform(x) - mean) * scale`. What is missing becomes `default`, the mean if left out, so
     that the model sees 0."""
@@ -84,7 +87,8 @@ class ItemInputs(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IndexInput(Struct, frozen=True, forbid_unknown_fields=True):
-    """A ready faiss index over the embeddings in the table's order (`file`), or the recipe for one (`factory`)."""
+    """A ready faiss index over the embeddings in the table's order (`file`), or the recipe for one (`factory`): a faiss
+    factory string, or AUTO for what `ranking.tune` finds to be the cheapest, which is `endcap bundle pack`'s to do."""
 
     file: str | None = None
     factory: str = "Flat"
