@@ -20,16 +20,17 @@ from tests.ranking.test_pack import table
 
 
 def test_the_printed_recipe_and_the_written_figures_are_the_same(
-    deployment: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the vectors of real shoppers where the store knows enough, and the index itself where one asks for it."""
+    printed: list[str] = []
     monkeypatch.setattr(command, "FEW", 5)
+    monkeypatch.setattr(command.console, "print", lambda text, **_: printed.append(str(text)))
     figures, ready = tmp_path / "figures.json", tmp_path / "ready.faiss"
     options = ["--k", "20", "--recall", "0.9", "--lists", "4", "--json", str(figures), "--index", str(ready)]
     assert main(["index", "tune", "--dir", str(deployment), *options]) == 0
     said = json.loads(figures.read_text())
-    printed = capfd.readouterr().out
-    part = tomllib.loads(printed[printed.index("[index]\nfile") :].partition("  wrote")[0])["index"]
+    (part,) = (tomllib.loads(one)["index"] for one in printed if one.startswith("\n[index]"))
     assert (part["factory"], part["nprobe"]) == (said["best"]["factory"], said["best"]["nprobe"])
     assert said["best"] in said["tried"] and said["best"]["recall"] >= 0.9
     assert "12 shoppers of the online store" in said["queries"]
