@@ -87,8 +87,6 @@ def build_beside(index: Any, factory: str, vectors: Scores) -> Any:
     """An inverted file of another encoding (`IVF256,SQ8`) over the lists that a trained one of as many has."""
     other = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     other.quantizer.add(index.quantizer.reconstruct_n(0, index.nlist))  # which spares its training
-    if isinstance(other, faiss.IndexIVFPQ):  # minutes, with what faiss takes
-        other.pq.cp.niter, other.pq.cp.max_points_per_centroid = 8, 32
     other.train(np.ascontiguousarray(vectors[:: max(1, len(vectors) // BESIDE)], np.float32))
     other.add(np.ascontiguousarray(vectors, np.float32))
     return other

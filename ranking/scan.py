@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranking.lists import F32, I8, I32, I64, Lists
-from ranking.native import VNNI, dot_64, loose, native, prefetch
+from ranking.native import VNNI, dot_64, dots_16_by_64, loose, native, prefetch
 
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
@@ -26,7 +26,7 @@ ZERO, TWO, TINY, LOWEST, FINEST = (np.float32(one) for one in (0, 2, 1e-30, np.f
 HALF = np.float32(0.5 * (1 + 1e-3))
 """Of a step; a little more, for what float32 itself rounds."""
 AHEAD, LINE, WIDE = 8, 64, 64
-CHUNK = 1024
+GROUP, CHUNK = 16, 1024
 ENOUGH = 4096
 """Rows that have come together, and four times as many as wanted, when it is looked which of them still may be best."""
 
@@ -115,7 +115,51 @@ def score_by_floats(
         scores[at + i - first] = total * steps[i]
 
 
-score = score_by_bytes if VNNI else score_by_floats
+@loose
+def sift_by_bytes(
+    query: F32, coded: Bytes, unit: np.float32, codes: I8, steps: F32, first: int, last: int, edge: np.float32,
+    scores: F32, places: I32, at: int,
+) -> int:  # fmt: skip
+    """Puts the approximate scores of places first to last that reach the edge, and the places, from `at` on; returns
+    where they end."""
+    if len(query) == WIDE:
+        fresh = np.empty(GROUP, np.float32)
+        there, weights, width = codes.ctypes.data, coded.ctypes.data, steps.ctypes.data
+        whole = first + (last - first) // GROUP * GROUP
+        for i in range(first, whole, GROUP):
+            reach = dots_16_by_64(there + i * WIDE, weights, width + i * 4, unit, edge, fresh.ctypes.data)
+            if reach != 0:  # seldom, once there is an edge
+                for j in range(GROUP):
+                    scores[at], places[at] = fresh[j], i + j
+                    at += (reach >> j) & 1
+        first = whole
+    score_by_bytes(query, coded, unit, codes, steps, first, last, scores, at)
+    return left(first, last, edge, scores, places, at)
+
+
+@loose
+def sift_by_floats(
+    query: F32, coded: Bytes, unit: np.float32, codes: I8, steps: F32, first: int, last: int, edge: np.float32,
+    scores: F32, places: I32, at: int,
+) -> int:  # fmt: skip
+    """The same where the CPU has no instructions for it."""
+    score_by_floats(query, coded, unit, codes, steps, first, last, scores, at)
+    return left(first, last, edge, scores, places, at)
+
+
+@loose
+def left(first: int, last: int, edge: np.float32, scores: F32, places: I32, at: int) -> int:
+    """Of the scores of places first to last, which lie from `at` on, those that reach the edge."""
+    start = at
+    for i in range(first, last):
+        said = scores[start + i - first]
+        if said >= edge:
+            scores[at], places[at] = said, i
+            at += 1
+    return at
+
+
+sift = sift_by_bytes if VNNI else sift_by_floats
 
 
 @loose
@@ -129,12 +173,12 @@ def scan(
     for one in lists:
         for first in range(offsets[one], offsets[one + 1], CHUNK):
             last, start = min(first + CHUNK, offsets[one + 1]), at
-            score(query, coded, unit, codes, steps, first, last, scores, at)
-            for i in range(first, last):  # a branch, as it is seldom taken once there is an edge
-                said = scores[start + i - first]
-                if said >= edge and (not masked or allowed[rows[i]]):
-                    scores[at], places[at] = said, i
-                    at += 1
+            at = sift(query, coded, unit, codes, steps, first, last, edge, scores, places, at)
+            if masked:
+                end, at = at, start
+                for j in range(start, end):
+                    scores[at], places[at] = scores[j], places[j]
+                    at += 1 if allowed[rows[places[j]]] else 0
             if at >= limit:
                 edge = least(scores, at, k, counts) - TWO * slack
                 end, at = at, 0

@@ -105,10 +105,10 @@ def list_numbers(items: int) -> list[int]:
 
 
 def smaller(items: int, dimension: int) -> Iterator[str]:
-    """Encodings that take as much memory as our own codes, or half of it."""
+    """Encodings that take as much memory as our own codes, or a quarter of it."""
     yield "SQ8"
-    if dimension % 2 == 0 and items >= LEAST_A_LIST * 256:  # the numbers that each of its bytes can be
-        yield f"PQ{dimension // 2}"
+    if dimension % 2 == 0 and items >= LEAST_A_LIST * 16:  # the numbers that each of its four bits can be
+        yield f"PQ{dimension // 2}x4fs"
 
 
 def cheapest(every: Sequence[Tried], recall: float) -> Tried:
