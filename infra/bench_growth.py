@@ -11,6 +11,7 @@ used again by a later run; `--fresh` makes it anew. Prints Markdown, and writes 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -185,8 +186,10 @@ def stages_of(
 
 
 def two_workers(path: Any, items: int) -> dict[str, float]:
-    """MiB that two processes forked from this one hold after 300 requests each: together (PSS), and one of them (RSS).
-    This one holds what it shares with them as the third, as a supervisor does."""
+    """MiB that this process, as a supervisor, and two forked from it hold after 300 requests each: together (PSS), and
+    one of the two (RSS)."""
+    gc.collect()
+    gc.freeze()  # as the service does before it forks
     said, ended = os.pipe(), os.pipe()
     pids = []
     for number in (1, 2):
@@ -200,14 +203,14 @@ def two_workers(path: Any, items: int) -> dict[str, float]:
         pids.append(pid)
     for _ in pids:
         os.read(said[0], 1)
-    found = [memory(pid) for pid in pids]
+    found = [memory(pid) for pid in [*pids, os.getpid()]]
     os.close(ended[1])
     for pid in pids:
         os.waitpid(pid, 0)
-    return {"pss_mib": sum(one["Pss"] for one in found) + memory("self")["Pss"], "rss_mib": found[0]["Rss"]}
+    return {"pss_mib": sum(one["Pss"] for one in found), "rss_mib": found[0]["Rss"]}
 
 
-def memory(pid: int | str) -> dict[str, float]:
+def memory(pid: int) -> dict[str, float]:
     """MiB of a process."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(value.split()[0]) / 1024 for name, _, value in (line.partition(":") for line in lines)}

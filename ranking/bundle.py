@@ -26,10 +26,11 @@ from torch import nn
 
 from ranking.batch import SIGNALS
 from ranking.errors import BundleError
-from ranking.index import CpuIndex, ExactIndex, Index, IndexRecipe, ScannedIndex, open_index, open_lists
+from ranking.index import CpuIndex, ExactIndex, Index, IndexRecipe, open_index
 from ranking.items import ItemTable, read_item_table
 from ranking.lists import file
 from ranking.models import ModuleSpec, load_module
+from ranking.scanned import ScannedIndex, open_lists
 from ranking.schema import ItemSchema, UserSchema
 
 MANIFEST = "manifest.json"

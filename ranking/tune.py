@@ -17,17 +17,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ranking.index import (
-    CpuIndex,
-    IndexRecipe,
-    Rows,
-    ScannedIndex,
-    Scores,
-    build_beside,
-    build_index,
-    index_bytes,
-    scanned,
-)
+from ranking.index import CpuIndex, IndexRecipe, Rows, Scores, build_beside, build_index, index_bytes, scanned
+from ranking.scanned import ScannedIndex
 
 TIMED, BATCH = 200, 32
 """Searches that are timed, and how many are made in one go."""

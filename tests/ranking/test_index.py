@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ranking.index import (
-    CpuIndex,
-    ExactIndex,
-    GpuIndex,
-    Index,
-    IndexRecipe,
-    build_index,
-    exact_search,
-    gpu_available,
-    scanned,
-)
+from ranking.index import CpuIndex, ExactIndex, GpuIndex, Index, IndexRecipe, build_index, gpu_available, scanned
 from ranking.native import VNNI
 from ranking.resident.search import TorchIndex
 from ranking.scan import in_bytes, score_by_bytes
+from ranking.scanned import exact_search
 
 CPU = torch.device("cpu")
 N, E = 3000, 16

@@ -13,8 +13,9 @@ import torch
 from ranking.bundle import MANIFEST, digest, load_bundle, read_manifest
 from ranking.device import by_faiss, place_index
 from ranking.errors import BundleError
-from ranking.index import CpuIndex, ScannedIndex
+from ranking.index import CpuIndex
 from ranking.lists import PARTS
+from ranking.scanned import ScannedIndex
 from tests.ranking.factory import make_bundle
 
 QUERIES = np.random.default_rng(3).standard_normal((6, 16)).astype(np.float32)

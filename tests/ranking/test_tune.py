@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ranking import tune as tuning
-from ranking.index import CpuIndex, IndexRecipe, build_index, exact_search, scanned
+from ranking.index import CpuIndex, IndexRecipe, build_index, scanned
+from ranking.scanned import exact_search
 from ranking.tune import Tried, cheapest, exact, list_numbers, made_up_queries, tune
 
 N, E, K = 6000, 16, 40

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ranking.bundle import load_bundle
-from ranking.index import ScannedIndex
+from ranking.scanned import ScannedIndex
 from service.cli import main
 from service.commands import index as command
 from tests.ranking import own_models
