@@ -149,7 +149,7 @@ def loaded(models: Path, first: list[Any] | None = None) -> tuple[Any, dict[str,
     path = BatchPath(bundle, (Personal(),), torch.device("cpu"))
     times = {"loaded_in_s": time.perf_counter() - began}
     if first:
-        growth.answer(path, first)
+        growth.answers(path, first)
         times["ready_in_s"] = time.time() - process_start()
         began = time.perf_counter()
         check_files(directory, read_manifest(directory))
@@ -173,7 +173,7 @@ def stages_of(
     queries = growth.shoppers(items, requests, candidates, features)
     batches = [queries[at : at + batch] for at in range(0, len(queries) - batch + 1, batch)]
     for some in batches[: max(WARM_UP // batch, 1)]:
-        growth.answer(path, some)
+        growth.answers(path, some)
     least: tuple[float, dict[str, float]] = (np.inf, {})
     for _ in range(ROUNDS):
         taken: dict[str, float] = {}
@@ -195,7 +195,7 @@ def two_workers(path: Any, items: int) -> dict[str, float]:
     for number in (1, 2):
         if not (pid := os.fork()):
             for query in growth.shoppers(items, 300, seed=10 + number):
-                growth.answer(path, [query])
+                growth.answers(path, [query])
             os.write(said[1], b"x")
             os.close(ended[1])
             os.read(ended[0], 1)  # until the parent has looked at both

@@ -21,7 +21,7 @@ import torch
 
 from infra.growth_models import ITEM_DENSE, WIDTH, Ranker, UserTower
 from load.peers.w1_deployment import ACTIVITY, MEAN, PROFILE, SCALE, WORDS
-from ranking.batch import Query
+from ranking.batch import Query, Ranked
 from ranking.bundle import Bundle
 from ranking.engine import BatchPath
 from ranking.forward import TorchForward
@@ -117,8 +117,8 @@ def shoppers(items: int, size: int, candidates: int = 500, features: int = 17, s
     return queries
 
 
-def answer(path: BatchPath, queries: Sequence[Query]) -> None:
-    path.recommend(queries, lambda stage: nullcontext())
+def answers(path: BatchPath, queries: Sequence[Query]) -> list[Ranked]:
+    return path.recommend(queries, lambda stage: nullcontext())
 
 
 def user_vectors(bundle: Bundle, queries: Sequence[Query]) -> npt.NDArray[np.float32]:
