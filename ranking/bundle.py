@@ -5,7 +5,8 @@ models/<name>/<version>/
   user_tower.safetensors   ranker.safetensors
   items.parquet            the item table's columns        embeddings.npy       float32[N, E], unit length
   index.faiss              over the embeddings             neighbors.npy        int32[N, M], co-visited rows, -1 empty
-                                                           neighbor_scores.npy  float32[N, M]
+  scan_*.npy               the same for our own scan,      neighbor_scores.npy  float32[N, M]
+                           where it searches such an index (`ranking.lists`)
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from torch import nn
 
 from ranking.batch import SIGNALS
 from ranking.errors import BundleError
-from ranking.index import Index, IndexRecipe, open_index
+from ranking.index import CpuIndex, ExactIndex, Index, IndexRecipe, open_index
 from ranking.items import ItemTable, read_item_table
+from ranking.lists import file
 from ranking.models import ModuleSpec, load_module
+from ranking.scanned import ScannedIndex, open_lists
 from ranking.schema import ItemSchema, UserSchema
 
 MANIFEST = "manifest.json"
@@ -149,9 +152,9 @@ def load_bundle(path: Path) -> Bundle:
     check_files(path, manifest)
     try:
         items = read_item_table(path, manifest.item, manifest.dimension, manifest.created_at.timestamp())
-        neighbors = np.load(path / "neighbors.npy", allow_pickle=False)
-        neighbor_scores = np.load(path / "neighbor_scores.npy", allow_pickle=False)
-        index = open_index(path / "index.faiss", items.embeddings, manifest.index.nprobe)
+        neighbors = np.load(path / "neighbors.npy", mmap_mode="c", allow_pickle=False)
+        neighbor_scores = np.load(path / "neighbor_scores.npy", mmap_mode="c", allow_pickle=False)
+        index = index_of(path, manifest, items.embeddings)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BundleError(path, " ".join(str(error).split())) from error
     if index.shape != (len(items), manifest.dimension):
@@ -166,6 +169,15 @@ def load_bundle(path: Path) -> Bundle:
     bundle = Bundle(path, manifest, items, index, user_tower, ranker, neighbors, neighbor_scores)
     smoke(bundle)
     return bundle
+
+
+def index_of(
+    path: Path, manifest: Manifest, embeddings: npt.NDArray[np.float32]
+) -> CpuIndex | ExactIndex | ScannedIndex:
+    """The bundle's lists for our own scan, where it has them; else what faiss reads."""
+    if file(path, "codes").name in manifest.files:
+        return open_lists(path, embeddings, manifest.index.nprobe)
+    return open_index(path / "index.faiss", embeddings, manifest.index.nprobe)
 
 
 def made_up(bundle: Bundle, batch: int, candidates: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -8,7 +8,7 @@ import torch
 
 from ranking.bundle import Bundle
 from ranking.errors import RankingError
-from ranking.index import CpuIndex, GpuIndex, Index, gpu_available, scanned
+from ranking.index import CpuIndex, GpuIndex, Index, gpu_available, read_index, scanned
 from ranking.resident.search import TorchIndex
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -30,6 +30,13 @@ def place_index(bundle: Bundle, device: torch.device) -> Index:
         if isinstance(bundle.index, CpuIndex):
             bundle.index = scanned(bundle.index) or bundle.index
         return bundle.index
-    if gpu_available() and isinstance(bundle.index, CpuIndex):
-        return GpuIndex(bundle.index, device.index or 0)
+    if gpu_available():
+        return GpuIndex(by_faiss(bundle), device.index or 0)
     return TorchIndex(bundle.items.embeddings, device)
+
+
+def by_faiss(bundle: Bundle) -> CpuIndex:
+    """The bundle's index as faiss has it, also where our own scan has its lists."""
+    if isinstance(bundle.index, CpuIndex):
+        return bundle.index
+    return CpuIndex(read_index(bundle.path / "index.faiss"), bundle.items.embeddings, bundle.nprobe)

@@ -88,7 +88,6 @@ def difference(bundle: Bundle, one: Forward, other: Forward) -> float:
     signals = rng.random((size, width, len(SIGNALS)), np.float32)
     said = []
     for model in (one, other):
-        model.lay_out(bundle.items)
         users = model.users(dense, categorical, history)
         said.append((users.vectors, model.scores(users, rows, signals, [width] * size)))
     return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(*said, strict=True))

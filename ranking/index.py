@@ -14,8 +14,10 @@ import numpy.typing as npt
 import torch
 
 from ranking.errors import RankingError
+from ranking.lists import PARTS, Lists
 from ranking.resident.search import TorchIndex
 from ranking.scan import InvertedFile
+from ranking.scanned import ScannedIndex, exact_search, share_of
 
 
 class NoFaiss:
@@ -33,6 +35,10 @@ except ModuleNotFoundError:
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+
+
+TRAINED_ON, BESIDE = 1 << 18, 50_000
+"""Vectors that lists are trained on, unless that were fewer than 64 a list; and those that other encodings are."""
 
 
 class IndexRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,14 +69,35 @@ class Index(Protocol):
 
 
 def build_index(vectors: Scores, recipe: IndexRecipe) -> Any:
-    """A trained faiss index over float32[N, E], one thread, so that the same vectors give the same index."""
+    """A trained faiss index over float32[N, E], one thread, so that the same vectors give the same index.
+
+    Many lists are trained on fewer vectors each than faiss takes (256): as good, and minutes sooner with millions.
+    """
     faiss.omp_set_num_threads(1)
     index = faiss.index_factory(vectors.shape[1], recipe.factory, faiss.METRIC_INNER_PRODUCT)
     vectors = np.ascontiguousarray(vectors, np.float32)
+    if isinstance(index, faiss.IndexIVF):
+        index.cp.max_points_per_centroid = max(64, min(256, TRAINED_ON // index.nlist))
     if not index.is_trained:
         index.train(vectors)
     index.add(vectors)
     return index
+
+
+def build_beside(index: Any, factory: str, vectors: Scores) -> Any:
+    """An inverted file of another encoding (`IVF256,SQ8`) over the lists that a trained one of as many has."""
+    other = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    other.quantizer.add(index.quantizer.reconstruct_n(0, index.nlist))  # which spares its training
+    other.train(np.ascontiguousarray(vectors[:: max(1, len(vectors) // BESIDE)], np.float32))
+    other.add(np.ascontiguousarray(vectors, np.float32))
+    return other
+
+
+def index_bytes(index: CpuIndex | ScannedIndex) -> int:
+    """What a search needs in memory beside the embeddings."""
+    if isinstance(index, ScannedIndex):
+        return sum(getattr(index.file.lists, name).nbytes for name in PARTS)
+    return len(faiss.serialize_index(index.index))
 
 
 def write_index(index: Any, path: Path) -> None:
@@ -79,6 +106,14 @@ def write_index(index: Any, path: Path) -> None:
         faiss.write_index(index, str(path))
     except RuntimeError as error:  # faiss knows no other
         raise OSError(f"{path.name}: {' '.join(str(error).split())}") from error
+
+
+def write_lists(index: Any, vectors: Scores, directory: Path) -> None:
+    """What our own scan needs for this faiss index over vectors f32[N, E], as files that a bundle maps; nothing where
+    it does not search such an index. Raises OSError when the disk refuses."""
+    found = scanned(CpuIndex(index, vectors, 1))
+    if found is not None:
+        found.file.lists.save(directory)
 
 
 def read_index(path: Path) -> Any:
@@ -126,54 +161,15 @@ class CpuIndex:
         return faiss.SearchParameters(sel=selector)
 
 
-class ScannedIndex:
-    """A flat or inverted file index on one core of the CPU, by a scan of our own (`ranking.scan`). Not for concurrent
-    callers. It takes the place of faiss's copy of the vectors."""
-
-    def __init__(self, file: InvertedFile, vectors: Scores) -> None:
-        self.file, self.vectors, self.known = file, vectors, len(vectors)
-        self.nprobe = file.nprobe
-        self.anything = np.ones(len(vectors), bool)
-
-    def search(self, queries: Scores, k: int, allowed: Mask | None = None, probe: float = 1.0) -> tuple[Scores, Rows]:
-        k = min(k, len(self.vectors))
-        scores, rows = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-        for i, query in enumerate(queries):
-            found = self._one(query, k, allowed, probe)
-            if allowed is not None and len(found[0]) < k:
-                passing = np.flatnonzero(allowed)
-                scores[i], rows[i] = (one[0] for one in exact_search(self.vectors, passing, query[None], k))
-            else:
-                scores[i, : len(found[0])], rows[i, : len(found[1])] = found
-        return scores, rows
-
-    def _one(self, query: Scores, k: int, allowed: Mask | None, probe: float) -> tuple[Scores, Rows]:
-        mask = self.anything if allowed is None else allowed
-        scores, rows = self.file.best(query, k, mask, share_of(self.file.nprobe, probe))
-        if len(self.vectors) == self.known:
-            return scores, rows
-        # Items that came since are few, and in no list.
-        late = np.flatnonzero(mask[self.known :]) + self.known
-        scores = np.concatenate([scores, self.vectors[late] @ query])
-        rows = np.concatenate([rows, late])
-        best = np.argsort(-scores, kind="stable")[:k]
-        return scores[best], rows[best]
-
-    def add(self, vectors: Scores, count: int) -> None:
-        self.vectors, self.file.vectors = vectors, vectors[: self.known]
-        self.anything = np.ones(len(vectors), bool)
-
-
 def scanned(index: CpuIndex) -> ScannedIndex | None:
     """The same index by our own scan; None where it is of another kind, or does not hold the vectors as they are."""
     faiss_index, vectors = index.index, np.ascontiguousarray(index.vectors, np.float32)
-    if faiss_index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    if faiss_index.metric_type != faiss.METRIC_INNER_PRODUCT or index.shape != vectors.shape:
         return None
     if isinstance(faiss_index, faiss.IndexFlat):
         offsets, rows = np.array([0, len(vectors)]), np.arange(len(vectors), dtype=np.int32)
-        return ScannedIndex(
-            InvertedFile(np.zeros((1, vectors.shape[1]), np.float32), offsets, rows, vectors, 1), vectors
-        )
+        flat = Lists.of(np.zeros((1, vectors.shape[1]), np.float32), offsets, rows, vectors)
+        return ScannedIndex(InvertedFile(flat, vectors, 1), vectors)
     if not isinstance(faiss_index, faiss.IndexIVFFlat) or not isinstance(
         faiss.downcast_index(faiss_index.quantizer), faiss.IndexFlat
     ):
@@ -184,27 +180,12 @@ def scanned(index: CpuIndex) -> ScannedIndex | None:
         sizes.append(size)
         held.append(faiss.rev_swig_ptr(lists.get_ids(number), size).copy() if size else np.zeros(0, np.int64))
     rows = np.concatenate(held)
-    if len(rows) != len(vectors) or (np.sort(rows) != np.arange(len(vectors))).any():
+    if (np.sort(rows) != np.arange(len(vectors))).any():
         return None
     centres = faiss_index.quantizer.reconstruct_n(0, faiss_index.nlist)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return ScannedIndex(InvertedFile(centres, offsets, rows.astype(np.int32), vectors, index.nprobe), vectors)
-
-
-def exact_search(vectors: Scores, passing: Rows, queries: Scores, k: int) -> tuple[Scores, Rows]:
-    """The k best of the passing rows by brute force; the same shape of answer as a search."""
-    scores = queries @ vectors[passing].T
-    take = min(k, len(passing))
-    best = np.argpartition(-scores, take - 1, axis=1)[:, :take] if 0 < take < len(passing) else None
-    if best is None:
-        best = np.broadcast_to(np.arange(len(passing)), scores.shape)
-    order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
-    best = np.take_along_axis(best, order, 1)
-    out_scores = np.full((len(queries), k), -np.inf, np.float32)
-    out_rows = np.full((len(queries), k), -1, np.int64)
-    out_scores[:, :take] = np.take_along_axis(scores, best, 1)
-    out_rows[:, :take] = passing[best]
-    return out_scores, out_rows
+    found = Lists.of(centres, offsets, rows.astype(np.int32), vectors)
+    return ScannedIndex(InvertedFile(found, vectors, index.nprobe), vectors)
 
 
 class ExactIndex:
@@ -253,11 +234,6 @@ class GpuIndex:
     def add(self, vectors: Scores, count: int) -> None:
         self.exact.add(vectors, count)
         self.index.add(vectors[-count:])
-
-
-def share_of(nprobe: int, probe: float) -> int:
-    """How many lists a share of them is; at least one."""
-    return max(1, round(nprobe * probe))
 
 
 def gpu_available() -> bool:

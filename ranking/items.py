@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ranking.encoding import Encoder
 from ranking.errors import BundleError
 from ranking.schema import ItemSchema
+from ranking.texts import RowOf, Texts
 
 COLUMNS = {"item_id": "string", "title": "string", "category": "string", "price": "double", "in_stock": "bool",
            "popularity": "double"}  # fmt: skip
@@ -35,9 +36,9 @@ class ItemTable:
     The model has learned the first `learned` of them; those after came later (`ranking.live`).
     """
 
-    ids: list[str]
-    row_of: dict[str, int]
-    titles: list[str]
+    ids: Texts
+    row_of: RowOf
+    titles: Texts
     categories: list[str]  # the distinct ones
     category: npt.NDArray[np.int32]  # [N], an index into `categories`
     price: npt.NDArray[np.float32]  # [N], NaN where unknown
@@ -58,8 +59,8 @@ class ItemTable:
 
     def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """The rows of the ids that are known, in order; unknown ones are left out."""
-        found = (self.row_of.get(one, -1) for one in ids)
-        return np.array([row for row in found if row >= 0], np.int64)
+        found = self.row_of.rows(ids)
+        return found[found >= 0]
 
     def oldest_stats(self, rows: npt.NDArray[np.int64]) -> float:
         """Of when the oldest statistics of these items are: seconds since the epoch, NEVER where none has any."""
@@ -74,24 +75,37 @@ def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.fl
         if one.vocabulary is None:
             raw[:, f] = table[one.source].cast("double").to_numpy(zero_copy_only=False)
         else:
-            raw[:, f] = Encoder([one], ()).numbers([table[one.source].to_pylist()])[:, 0]
-    words = [table[one.source].to_pylist() for one in schema.categorical]
-    return encoder.dense(raw), encoder.categorical(words) if words else np.zeros((table.num_rows, 0), np.int64)
+            values, codes = distinct(table[one.source])
+            raw[:, f] = Encoder([one], ()).numbers([values])[codes, 0]
+    categorical = np.zeros((table.num_rows, len(schema.categorical)), np.int64)
+    for g, word in enumerate(schema.categorical):
+        values, codes = distinct(table[word.source])
+        categorical[:, g] = Encoder((), [word]).categorical([values])[codes, 0]
+    return encoder.dense(raw), categorical
+
+
+def distinct(column: pa.ChunkedArray) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """The values of a column, None among them at the end, and which of them each row has: int64[N]."""
+    whole = column.combine_chunks().dictionary_encode()
+    values = whole.dictionary.to_pylist()
+    codes = whole.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
+    return [*values, None], codes
 
 
 def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: ItemSchema, at: float) -> ItemTable:
     """Builds the item table from its Parquet columns (`COLUMNS` and those of the schema) and embeddings [N, E].
 
-    Where nothing says of when the statistics are, they are of `at`, in seconds since the epoch.
+    Where nothing says of when the statistics are, they are of `at`, in seconds since the epoch. Raises ValueError for
+    an id that is there twice.
     """
-    ids: list[str] = table["item_id"].to_pylist()
+    ids = Texts(table["item_id"])
     category = table["category"].combine_chunks().dictionary_encode()
     dense, categorical = encode_items(table, schema)
     popularity = table["popularity"].to_numpy(zero_copy_only=False).astype(np.float64)
     return ItemTable(
         ids=ids,
-        row_of={one: row for row, one in enumerate(ids)},
-        titles=table["title"].to_pylist(),
+        row_of=RowOf(ids),
+        titles=Texts(table["title"]),
         categories=category.dictionary.to_pylist(),
         category=category.indices.to_numpy(zero_copy_only=False).astype(np.int32),
         price=table["price"].to_numpy(zero_copy_only=False).astype(np.float32),
@@ -137,8 +151,6 @@ def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: flo
     for name in ("item_id", "title", "category", "in_stock", "popularity"):
         if table[name].null_count:
             raise BundleError(directory, f"column {name} has {table[name].null_count} nulls", file="items.parquet")
-    if len(set(table["item_id"].to_pylist())) != table.num_rows:
-        raise BundleError(directory, "column item_id has duplicates", file="items.parquet")
     # Copy-on-write: torch wants an array that it may write to, and the pages are still shared between processes.
     embeddings = np.load(directory / "embeddings.npy", mmap_mode="c", allow_pickle=False)
     if embeddings.shape != (table.num_rows, dimension) or embeddings.dtype != np.float32:
@@ -147,4 +159,7 @@ def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: flo
         raise BundleError(directory, f"{found}, expected {wanted_shape}", file="embeddings.npy")
     if not np.isfinite(embeddings).all():
         raise BundleError(directory, "has NaN or infinite values", file="embeddings.npy")
-    return item_table(table, embeddings, schema, at)
+    try:
+        return item_table(table, embeddings, schema, at)
+    except ValueError as error:
+        raise BundleError(directory, f"column item_id {error}", file="items.parquet") from error

@@ -22,7 +22,7 @@ from ranking.batch import SIGNALS
 from ranking.bundle import FileDigest, Manifest, now, write_bundle
 from ranking.errors import BundleError
 from ranking.exported import callable_of
-from ranking.index import IndexRecipe, build_index, read_index, write_index
+from ranking.index import IndexRecipe, build_index, read_index, write_index, write_lists
 from ranking.lowered import NotLowered, save_lowered
 from ranking.models import EXPORTED, LOWERED, ModuleSpec
 from ranking.packed_items import PackedItems, read_items
@@ -31,6 +31,9 @@ from ranking.schema import Categorical, Dense, History, ItemSchema, Transform, U
 
 TOWER, RANKER = "torch.export/user_tower/1", "torch.export/ranker/1"
 STEMS = {TOWER: "user_tower", RANKER: "ranker"}
+
+
+AUTO = "auto"
 
 
 class DenseInput(Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +89,8 @@ class ItemInputs(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IndexInput(Struct, frozen=True, forbid_unknown_fields=True):
-    """A ready faiss index over the embeddings in the table's order (`file`), or the recipe for one (`factory`)."""
+    """A ready faiss index over the embeddings in the table's order (`file`), or the recipe for one (`factory`): a faiss
+    factory string, or AUTO for what `ranking.tune` finds to be the cheapest, which is `endcap bundle pack`'s to do."""
 
     file: str | None = None
     factory: str = "Flat"
@@ -141,7 +145,7 @@ def pack(
         np.save(directory / "embeddings.npy", items.embeddings)
         np.save(directory / "neighbors.npy", np.zeros((len(items.embeddings), 0), np.int32))
         np.save(directory / "neighbor_scores.npy", np.zeros((len(items.embeddings), 0), np.float32))
-        lay_index(spec.index, base, items, directory / "index.faiss")
+        lay_index(spec.index, base, items, directory)
         for kind, program in programs.items():
             modules[kind] = write_program(program, kind, directory)
 
@@ -219,14 +223,18 @@ def example_inputs(user: UserSchema, item: ItemSchema, dimension: int) -> dict[s
     }
 
 
-def lay_index(spec: IndexInput, base: Path, items: PackedItems, path: Path) -> None:
-    """Copies the ready index, or makes one. Whether it fits the table is checked when the bundle is loaded."""
+def lay_index(spec: IndexInput, base: Path, items: PackedItems, directory: Path) -> None:
+    """Copies the ready index, or makes one, and what our own scan needs of it. Whether it fits the table is checked
+    when the bundle is loaded."""
+    path = directory / "index.faiss"
     try:
         if spec.file is None:
-            write_index(build_index(items.embeddings, IndexRecipe(spec.factory, spec.nprobe)), path)
+            index = build_index(items.embeddings, IndexRecipe(spec.factory, spec.nprobe))
+            write_index(index, path)
         else:
-            read_index(base / spec.file)
+            index = read_index(base / spec.file)
             shutil.copyfile(base / spec.file, path)
+        write_lists(index, items.embeddings, directory)
     except (OSError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         raise BundleError(base / spec.file if spec.file else spec.factory, f"no usable index: {said}") from error

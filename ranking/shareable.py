@@ -16,11 +16,13 @@ def shareable(rows: int, width: int, fill: Callable[[F32], None]) -> F32:
     """float32[rows, width] as `fill` leaves it, which is given one to fill.
 
     A file in memory, mapped privately (Linux; elsewhere an ordinary array). A process that only waits for the others
-    holds none of it, and what one of them changes, the others do not see.
+    holds none of it, and what one of them changes, the others do not see. Room for an eighth more rows is kept behind
+    them, which is no memory before something fills it, and spares a copy of all of it then.
     """
-    size = rows * width * np.dtype(np.float32).itemsize
+    room = rows + rows // 8 + 64
+    size = room * width * np.dtype(np.float32).itemsize
     if not size or not hasattr(os, "memfd_create"):
-        out = np.empty((rows, width), np.float32)
+        out = np.empty((room, width), np.float32)[:rows]
         fill(out)
         return out
     file = os.memfd_create("endcap-table", os.MFD_CLOEXEC)
@@ -31,9 +33,9 @@ def shareable(rows: int, width: int, fill: Callable[[F32], None]) -> F32:
         private = mmap.mmap(file, size, mmap.MAP_PRIVATE)
     finally:
         os.close(file)
-    return np.frombuffer(private, np.float32).reshape(rows, width)
+    return np.ndarray((room, width), np.float32, private)[:rows]
 
 
 def fill_in(memory: mmap.mmap, rows: int, width: int, fill: Callable[[F32], None]) -> None:
     """In a function of its own: an array that still looks at the memory would keep it from being unmapped."""
-    fill(np.frombuffer(memory, np.float32).reshape(rows, width))
+    fill(np.ndarray((rows, width), np.float32, memory))

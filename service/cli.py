@@ -64,6 +64,22 @@ def parser() -> argparse.ArgumentParser:
     pack = actions.add_parser("pack", help=text, description=text)
     pack.add_argument("spec", type=Path, metavar="PACK.toml", help="what to pack: docs/bring-your-own-model.md")
     pack.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+    text = "The index of the nearest items."
+    index = commands.add_parser("index", help=text, description=text)
+    actions = index.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "The cheapest index recipe that finds enough, measured on this catalogue and this machine."
+    tune = actions.add_parser("tune", help=text, description=text)
+    tune.add_argument(
+        "spec", type=Path, nargs="?", metavar="PACK.toml", help="tune for this pack file, not for a model"
+    )
+    tune.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+    tune.add_argument("--model", metavar="NAME[@VERSION]", help="(default: that of the first placement)")
+    tune.add_argument("--recall", type=share, default=0.95, help="the least share of the best to find (default: 0.95)")
+    tune.add_argument("--k", type=positive, default=500, help="of how many best (default: 500)")
+    tune.add_argument("--queries", type=positive, default=300, help="about how many to search for (default: 300)")
+    tune.add_argument("--lists", type=positive, nargs="+", default=[], metavar="N", help="numbers of lists to try")
+    tune.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    tune.add_argument("--index", type=Path, metavar="FILE", help="write the index there, to be packed as it is")
     text = "Measure this deployment's own parts."
     bench = commands.add_parser("bench", help=text, description=text)
     actions = bench.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -115,6 +131,13 @@ def positive(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 1")
+    return value
+
+
 def port(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 65535:
@@ -158,6 +181,12 @@ def run(arguments: argparse.Namespace) -> int:
         from service.commands.bundles import pack
 
         pack(arguments.dir, arguments.spec)
+    elif arguments.command == "index":
+        from service.commands.index import Asked, tune_command
+
+        a = arguments
+        asked = Asked(a.k, a.recall, a.queries, tuple(a.lists))
+        tune_command(a.dir, a.spec, a.model, asked, a.json, a.index)
     elif arguments.command == "bench":
         bench(arguments)
     elif arguments.command == "query":

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranking.bundle import Bundle
-from ranking.index import Index, exact_search
+from ranking.index import Index
+from ranking.scanned import exact_search
 from ranking.sources.base import NOTHING, Batch, Found, found
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ranking.bundle import FileDigest, Manifest, now, write_bundle
-from ranking.index import IndexRecipe, build_index, write_index
+from ranking.index import IndexRecipe, build_index, write_index, write_lists
 from ranking.models import ModuleSpec, save_module
 from ranking.ranker import Ranker
 from ranking.schema import ItemSchema, UserSchema
@@ -53,7 +53,9 @@ def save(trained: Trained, models: Path, name: str, metrics: Mapping[str, Mappin
         np.save(directory / "embeddings.npy", np.ascontiguousarray(trained.embeddings, np.float32))
         np.save(directory / "neighbors.npy", np.ascontiguousarray(trained.neighbors, np.int32))
         np.save(directory / "neighbor_scores.npy", np.ascontiguousarray(trained.neighbor_scores, np.float32))
-        write_index(build_index(trained.embeddings, trained.index), directory / "index.faiss")
+        index = build_index(trained.embeddings, trained.index)
+        write_index(index, directory / "index.faiss")
+        write_lists(index, trained.embeddings, directory)
         save_module(trained.tower, directory / USER_TOWER)
         save_module(trained.ranker, directory / RANKER)
 

@@ -20,8 +20,8 @@ import uvloop
 from rich.table import Table
 
 from features.errors import FeaturesError
-from features.freshness import Sampler, ViewSpec
 from service.app import App
+from service.commands.shoppers import known_ids
 from service.config import LogConfig
 from service.console import console
 from service.deployment import Deployment
@@ -81,10 +81,7 @@ async def shoppers(app: App) -> list[str]:
     """Ids of shoppers whom the store knows."""
     assert app.reader is not None
     plan = app.reader.plan
-    specs = [ViewSpec(view.name, "user", plan.join_key, None, None, None, None) for view in plan.views]
-    keys = await Sampler(app.reader.pipeline, plan.project, specs, sample=5_000).keys(plan.join_key)
-    empty, tail = plan.key(""), plan.project.encode()
-    ids = [key[len(empty) - len(tail) : len(key) - len(tail)].decode() for key in keys]
+    ids = await known_ids(app.reader.pipeline, plan, 5_000)
     if not ids:
         raise FeaturesError("the online store knows no shopper; `endcap materialize` loads them")
     return ids

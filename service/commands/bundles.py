@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import msgspec
 import torch
 
 from features.errors import InputError
-from features.registry import service_features
-from features.store import open_store
 from ranking.bundle import Bundle, load_bundle
 from ranking.errors import BundleError
 from ranking.forward import forward
-from ranking.pack import pack as pack_bundle
-from ranking.pack import read_spec
+from ranking.index import write_index
+from ranking.pack import AUTO, IndexInput, PackSpec, read_spec
+from service.commands.index import Asked, show, tune_pack
+from service.commands.packing import pack_with_registry
 from service.console import console, step
 from service.deployment import Deployment
 
@@ -33,10 +35,26 @@ def pack(directory: Path, spec_path: Path) -> None:
 def packed(here: Deployment, spec_path: Path) -> Bundle:
     """The bundle, written and loaded once. Raises BundleError."""
     spec = read_spec(spec_path)
+    if spec.index.file is None and spec.index.factory == AUTO:
+        with tempfile.TemporaryDirectory() as beside:
+            return packed_as(here, spec_path, tuned(here, spec_path, spec, Path(beside)))
+    return packed_as(here, spec_path, spec)
+
+
+def tuned(here: Deployment, spec_path: Path, spec: PackSpec, beside: Path) -> PackSpec:
+    """The same with the index that `endcap index tune` chooses, which lies in the folder `beside`."""
+    asked = Asked()
+    found, of = tune_pack(here, spec_path, spec, asked)
+    show(found, asked, of)
+    ready = beside.resolve() / "index.faiss"
+    write_index(found.index, ready)
+    index = IndexInput(str(ready), found.best.factory, found.best.nprobe)
+    return msgspec.structs.replace(spec, index=index)
+
+
+def packed_as(here: Deployment, spec_path: Path, spec: PackSpec) -> Bundle:
     with step(f"Packing {spec_path.name}") as running:
-        service = service_features(open_store(here.repo), spec.user.feature_service, "user")
-        ages = {view.name: view.max_age_s for view in service.views}
-        path = pack_bundle(spec_path, spec, service.types, ages, here.models)
+        path = pack_with_registry(here.repo, spec_path, spec, here.models)
         bundle = load_bundle(path)
         running.report.read = {"items": len(bundle.items), "user features": len(bundle.schema.references())}
         running.report.wrote = {str(path): 1}

@@ -21,6 +21,7 @@ from ranking.engine import BatchPath
 from ranking.errors import BundleError
 from ranking.exported import ExportedRanker, export
 from ranking.forward import TorchForward, forward
+from ranking.lists import PARTS
 from ranking.models import load_module
 from ranking.pack import RANKER as RANKER_KIND
 from ranking.pack import pack, read_spec, write_program
@@ -182,7 +183,7 @@ def test_a_bundle_holds_no_code_and_no_pickle(place: Path) -> None:
     bundle = packed(place)
     assert {one.name for one in bundle.path.iterdir()} == {
         "manifest.json", "items.parquet", "embeddings.npy", "neighbors.npy", "neighbor_scores.npy", "index.faiss",
-        "user_tower.safetensors", "ranker.safetensors",
+        "user_tower.safetensors", "ranker.safetensors", *(f"scan_{part}.npy" for part in PARTS),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from ranking.live import longer
 from ranking.shareable import F32, shareable
 
 
@@ -38,3 +39,11 @@ def test_a_change_in_one_process_is_not_seen_in_the_other() -> None:
     """Workers apply item changes each on their own, between two of their batches."""
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "24.0"
+
+
+def test_new_rows_go_behind_those_that_there_are_without_a_copy() -> None:
+    table = shareable(100, 4, numbered)
+    grown = longer(table, 10, 7.0)
+    assert grown.ctypes.data == table.ctypes.data and grown.shape == (110, 4)
+    np.testing.assert_array_equal(grown[:100], table)
+    assert (grown[100:] == 7.0).all()
