@@ -27,7 +27,7 @@ from infra import growth
 
 VARIED = 100_000
 FEATURES, CANDIDATES, BATCHES = (17, 50, 100, 200), (100, 500, 1000, 2000), (1, 2, 4, 8)
-ROUNDS, WARM_UP = 5, 100
+ROUNDS, WARM_UP = 20, 100
 STAGES = ("encode", "filter", "retrieve", "score", "select")
 
 
@@ -167,7 +167,7 @@ def process_start() -> float:
 def stages_of(
     path: Any, items: int, requests: int, *, candidates: int = 500, batch: int = 1, features: int = 17
 ) -> dict[str, Any]:
-    """CPU microseconds a request, all and by stage: the round of five that took the least."""
+    """CPU microseconds a request, all and by stage: the round that took the least."""
     from ranking.batcher import StageTimer
 
     queries = growth.shoppers(items, requests, candidates, features)
