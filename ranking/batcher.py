@@ -211,7 +211,12 @@ class InlineEngine:
     def _see_to_it(self) -> None:
         if not self.due and self.desk.loop is not None:
             self.due = True
-            self.desk.loop.call_soon(self._turn)
+            self.desk.loop.call_soon(self._let_others)
+
+    def _let_others(self) -> None:
+        """Whatever has come meanwhile goes first: it may be refused, or ride along."""
+        assert self.desk.loop is not None
+        self.desk.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         """One batch. Whatever else the loop has to do comes before the next one."""

@@ -85,12 +85,13 @@ class Admitted:
     """A request that is in until the end of the block. `pressure` is how full the gate was, 0 to 1; `elsewhere_s` what
     it waited for others."""
 
-    __slots__ = ("began", "budget_s", "elsewhere_s", "limiter", "pressure")
+    __slots__ = ("began", "budget_s", "bulk", "elsewhere_s", "limiter", "pressure")
 
-    def __init__(self, limiter: Limiter, budget_s: float, pressure: float) -> None:
+    def __init__(self, limiter: Limiter, budget_s: float, pressure: float, bulk: bool) -> None:
         self.limiter, self.budget_s, self.pressure, self.elsewhere_s = limiter, budget_s, pressure, 0.0
-        self.began = limiter.clock()
+        self.began, self.bulk = limiter.clock(), bulk
         limiter.in_flight += 1
+        limiter.bulk_in_flight += bulk
 
     def __enter__(self) -> Admitted:
         return self
@@ -98,12 +99,14 @@ class Admitted:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         limiter = self.limiter
         now = limiter.clock()
-        if kind is None:
+        if kind is None and not self.bulk:
             limiter.limit.success((now - self.began - self.elsewhere_s) / self.budget_s, limiter.in_flight, now)
-        elif issubclass(kind, DeadlineExceeded):
+        elif kind is not None and issubclass(kind, DeadlineExceeded):
             limiter.limit.dropped(limiter.in_flight, now)
-        # Whatever else ended it, a mistake in the request or a client that went away, says nothing of load.
+        # Whatever else ended it, a mistake in the request or a client that went away, says nothing of load. Nor does
+        # how long a bulk request waited until nobody else did.
         limiter.in_flight -= 1
+        limiter.bulk_in_flight -= self.bulk
 
 
 class Limiter:
@@ -111,12 +114,12 @@ class Limiter:
 
     def __init__(self, limit: Limit, clock: Callable[[], float]) -> None:
         self.limit, self.clock = limit, clock
-        self.in_flight = 0
+        self.in_flight = self.bulk_in_flight = 0
         self.refused = {"interactive": 0, "bulk": 0}
 
     def full(self) -> bool:
         """Whether nobody would be let in, of whatever priority."""
-        return self.in_flight + 1 > self.limit.size
+        return self.in_flight - self.bulk_in_flight + 1 > self.limit.size
 
     def refuse(self, *, bulk: bool = False) -> Overloaded:
         """Counts one as refused; the error says why."""
@@ -124,8 +127,12 @@ class Limiter:
         return Overloaded(f"{self.in_flight} requests are being answered, which is what can be done in time")
 
     def admit(self, budget_s: float, *, bulk: bool = False) -> Admitted:
-        """Lets a request in: `with limiter.admit(…) as admitted`. Raises Overloaded at once where there is no room."""
-        pressure = (self.in_flight + 1) / self.limit.size
+        """Lets a request in: `with limiter.admit(…) as admitted`. Raises Overloaded at once where there is no room.
+
+        Bulk requests that are in take no room from others, who go before them.
+        """
+        others = 0 if bulk else self.bulk_in_flight
+        pressure = (self.in_flight - others + 1) / self.limit.size
         if pressure > (BULK_UP_TO if bulk else 1.0):
             raise self.refuse(bulk=bulk)
-        return Admitted(self, budget_s, pressure)
+        return Admitted(self, budget_s, pressure, bulk)

@@ -24,7 +24,6 @@ from features.popularity import Counted, Popularity
 from features.store import connection
 from ranking.batch import Query
 from ranking.batcher import Desk, InlineEngine, LocalEngine
-from ranking.batching import Policy
 from ranking.items import STATS_AT
 from ranking.live import Change
 from ranking.sources.base import Source
@@ -129,7 +128,7 @@ class App:
             await asyncio.wait_for(asyncio.gather(*(one.wait() for one in followers)), STORE_S)
         shares = Shares()
         await self._warm_up(self.engine, shares)
-        limiter = Limiter(GradientLimit(self._in_time(prepared.policy)), time.perf_counter)
+        limiter = Limiter(GradientLimit(max(self._in_time(shares), FEWEST_IN_FLIGHT)), time.perf_counter)
         self.metrics.gate = limiter
         await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
@@ -237,10 +236,11 @@ class App:
         self.closing.append(follower.stop)
         return follower
 
-    def _in_time(self, policy: Policy) -> float:
-        """How many typical requests can be answered, one after the other, in half of the shortest budget."""
-        shortest_s = min(placement.timeout_ms for placement in self.config.placements.values()) / 1e3
-        return max(shortest_s / 2 / max(policy.drain_s(1), 1e-4), FEWEST_IN_FLIGHT)
+    def _in_time(self, shares: Shares) -> float:
+        """How many requests, of the placement that has room for the fewest, can be answered in half of their budget."""
+        now = shares.clock()
+        placements = self.config.placements.items()
+        return min(one.timeout_ms / 2e3 / shares.engine_s(name, 0, now) for name, one in placements)
 
     async def _warm_up(self, engine: InlineEngine | LocalEngine, shares: Shares) -> None:
         """One query of every shape that placements ask for, with everything and with less and less, so that no shopper

@@ -129,6 +129,16 @@ def test_bulk_requests_are_refused_first() -> None:
         one.__exit__(None, None, None)
 
 
+def test_bulk_requests_that_are_in_take_no_room_from_others_and_say_nothing_to_the_limit() -> None:
+    limit = Fixed(4)
+    limiter = Limiter(limit, lambda: 0.0)
+    with limiter.admit(1.0, bulk=True), limiter.admit(1.0, bulk=True):
+        assert limiter.admit(1.0).pressure == 0.25
+        with pytest.raises(Overloaded), limiter.admit(1.0, bulk=True):
+            pass
+    assert not limit.told
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [(None, [("success", 0.3)]), (DeadlineExceeded("late"), [("dropped", 1.0)]), (ValueError("mistake"), []),
