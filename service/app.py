@@ -58,6 +58,8 @@ SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Simil
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
+WARM_UPS = 3
+"""Of each shape: the least of their times is what it takes, the first may have waited for anything."""
 FEWEST_IN_FLIGHT = 16
 """Where the limit on requests in flight begins at the least."""
 STORE_S = 2.0
@@ -237,10 +239,11 @@ class App:
         return follower
 
     def _in_time(self, shares: Shares) -> float:
-        """How many requests, of the placement that has room for the fewest, can be answered in half of their budget."""
+        """How many requests can be answered in their budget, each taking twice as long as it does alone; of the placement
+        that has room for the fewest."""
         now = shares.clock()
         placements = self.config.placements.items()
-        return min(one.timeout_ms / 2e3 / shares.engine_s(name, 0, now) for name, one in placements)
+        return min(one.timeout_ms / 1e3 / shares.engine_s(name, 0, now) for name, one in placements)
 
     async def _warm_up(self, engine: InlineEngine | LocalEngine, shares: Shares) -> None:
         """One query of every shape that placements ask for, with everything and with less and less, so that no shopper
@@ -259,9 +262,12 @@ class App:
                     )
                     ladder = rungs(query, bundle.nprobe)
                     for rung in range(len(ladder) + 1):
-                        began = time.perf_counter()
-                        await engine.submit(bundle.key, without(query, ladder[:rung]))
-                        shares.learn(name, rung, time.perf_counter() - began)
+                        took = []
+                        for _ in range(WARM_UPS):
+                            began = time.perf_counter()
+                            await engine.submit(bundle.key, without(query, ladder[:rung]))
+                            took.append(time.perf_counter() - began)
+                        shares.learn(name, rung, min(took))
 
     async def why_not_ready(self) -> str | None:
         """What stands in the way of answering well; None when nothing does."""

@@ -32,13 +32,17 @@ timeout_ms = 1000
 [features]
 repo = "{repo}"
 
+# The harness keeps 64 requests waiting on two cores and compares whole answers: they may wait, and none of them may be
+# made with less.
+[engine]
+slo_ms = 60
+
 [events]
 consume = false
 
 [placements.home]
 sources = {{ personal = 500 }}
 model = "w1"
-# The harness keeps 64 requests waiting on two cores and compares whole answers: none of them may be made with less.
 timeout_ms = 500
 """
 
