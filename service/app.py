@@ -239,7 +239,7 @@ class App:
         return follower
 
     def _in_time(self, shares: Shares) -> float:
-        """How many requests can be answered in their budget, each taking twice as long as it does alone; of the placement
+        """How many requests can be answered in their budget, each taking twice as long as alone; of the placement
         that has room for the fewest."""
         now = shares.clock()
         placements = self.config.placements.items()
