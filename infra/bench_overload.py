@@ -94,11 +94,19 @@ class Bench:
         self.target, self.users = Target("127.0.0.1", port, False, "/v1/recommendations"), users
         self.seed = 0
 
-    def payload(self, user: int, placement: str) -> bytes:
+    def payload(self, user: int, placement: str, timeout_ms: float | None = None) -> bytes:
         body = {"user_id": self.users[user], "placement": placement, "count": 20}
-        return encode_post(self.target, orjson.dumps(body))
+        encoded = encode_post(self.target, orjson.dumps(body))
+        if timeout_ms is None:
+            return encoded
+        return encoded.replace(b"\r\n\r\n", b"\r\nEndcap-Timeout-Ms: %g\r\n\r\n" % timeout_ms, 1)
 
-    def plan(self, parts: Iterable[tuple[float, float]], placements: Sequence[str] = ("heavy",)) -> list[Planned]:
+    def plan(
+        self,
+        parts: Iterable[tuple[float, float]],
+        placements: Sequence[str] = ("heavy",),
+        timeout_ms: float | None = None,
+    ) -> list[Planned]:
         """Poisson arrivals: (rate, seconds) one after the other."""
         planned: list[Planned] = []
         start = 0.0
@@ -107,7 +115,7 @@ class Bench:
             times = poisson(rate, seconds, self.seed) + start
             drawn = zipf(len(self.users), len(times), 1.0, self.seed + 1)
             planned += [
-                Planned(at, self.payload(user, placements[i % len(placements)]))
+                Planned(at, self.payload(user, placements[i % len(placements)], timeout_ms))
                 for i, (at, user) in enumerate(zip(times.tolist(), drawn.tolist(), strict=True))
             ]
             start += seconds
@@ -188,6 +196,7 @@ def run(bench: Bench, duration: float) -> dict[str, float]:
         f"twice the capacity, {2 * capacity:.0f}/s: {seen.line(duration)}; goodput {report['goodput']:.0%} of capacity"
     )
     bench_priorities(bench, 2 * capacity, duration, report)
+    bench_deadlines(bench, 0.5 * capacity, duration / 4)
     calm = 0.5 * capacity
     seen = bench.play(bench.plan([(calm, 5.0), (10 * calm, 2.0), (calm, 6.0)]))
     print(f"before the spike, {calm:.0f}/s: {seen.within(0, 5).line(5)}")
@@ -197,6 +206,20 @@ def run(bench: Bench, duration: float) -> dict[str, float]:
     report |= {"before_spike_p99_ms": seen.within(0, 5).quantile(200, 0.99)}
     report |= {"after_spike_p99_ms": seen.within(9, 13).quantile(200, 0.99)}
     return report
+
+
+def bench_deadlines(bench: Bench, rate: float, duration: float) -> None:
+    """What is answered, with what behind it, when there is less and less time; the client's own way there included."""
+    for timeout_ms in (20.0, 10.0, 5.0, 3.0, 2.0):
+        seen = bench.play(bench.plan([(rate, duration)], timeout_ms=timeout_ms))
+        late = [took for _, took, status, _ in seen.rows if status == 200 and took > timeout_ms / 1e3 + GRACE_S]
+        statuses = Counter(status for _, _, status, _ in seen.rows)
+        print(
+            f"a deadline of {timeout_ms:g} ms at {rate:.0f}/s: {statuses[200]} answers, "
+            f"p50 {seen.quantile(200, 0.5):.1f} ms, p99 {seen.quantile(200, 0.99):.1f}; "
+            f"{len(late)} later than {GRACE_S * 1e3:g} ms after it; "
+            f"504 {statuses[504]}, refused {statuses[503]}; given up: {seen.degraded()}"
+        )
 
 
 def bench_priorities(bench: Bench, rate: float, duration: float, report: dict[str, float]) -> None:

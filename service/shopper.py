@@ -16,6 +16,8 @@ from service.wire import RankRequest, RecommendRequest
 
 SUSPECT_S = 0.002
 """How long a store that has let a read time out is waited for at the least, until it answers again."""
+PROBE_S = 0.25
+"""How often somebody waits for it as long as ever: it may be slower than it was, and never answer in what was usual."""
 
 
 class FeatureReader(Protocol):
@@ -46,7 +48,7 @@ class Shoppers:
 
     def __init__(self, features: FeatureReader, applied: AppliedEvents, shares: Shares, *, timeout_s: float) -> None:
         self.features, self.applied, self.shares, self.timeout_s = features, applied, shares, timeout_s
-        self.suspect = False
+        self.suspect, self.next_probe = False, 0.0
 
     async def read(
         self, request: RecommendRequest | RankRequest, allowed_s: float, trace: Trace, after: str | None
@@ -79,11 +81,13 @@ class Shoppers:
 
     async def _features(self, user_id: str, until: float, usual: float, trace: Trace) -> UserFeatures | None:
         """What the store says; None where it does not in time. A store that has let somebody wait in vain is waited for
-        only as long as it usually takes, until it answers."""
+        only as long as it usually takes, but for a probe now and then, until it answers."""
         began = trace.clock()
         allowed = until - began
-        if self.suspect:
+        if self.suspect and began < self.next_probe:
             allowed = min(allowed, max(usual, SUSPECT_S))
+        elif self.suspect:
+            self.next_probe = began + PROBE_S
         if allowed <= usual / 4:  # it would hardly come
             return None
         self.shares.time_turn()
@@ -91,7 +95,8 @@ class Shoppers:
             async with asyncio.timeout(allowed):
                 user = await self.features.read(user_id)
         except TimeoutError:
-            self.suspect = True
+            if not self.suspect:
+                self.suspect, self.next_probe = True, trace.clock() + PROBE_S
             return None
         except FeatureStoreError:
             return None
