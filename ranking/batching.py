@@ -34,11 +34,13 @@ KEPT = 256
 """Of how many batches it is kept by how much they missed the curve."""
 
 Sample = tuple[int, int, float]
-"""Queries, rows (candidates, all queries together) and seconds of a batch."""
+"""Queries, rows (candidates for the ranker, all queries together) and seconds of a batch."""
 
 
 def rows_of(query: Query) -> int:
-    """The candidates that a query asks to be looked at."""
+    """The candidates that the ranker is to look at: what they cost to find is little beside it."""
+    if not query.ranked:
+        return 0
     return len(query.rank) if query.rank is not None else sum(query.sources.values())
 
 
@@ -68,12 +70,22 @@ class Curve:
             self.fit()
 
     def fit(self) -> None:
-        """A little ridge keeps apart what the samples do not: rows and queries that have always grown together."""
+        """A little ridge keeps apart what the samples do not: rows and queries that have always grown together.
+
+        Nothing takes less time for being more: a part that would come out below 0 (many rows that are cheap beside few
+        that are dear) is left out, and the others fitted without it.
+        """
         weight = self.fade**self.seen + PRIOR * self.weight
         moments = self.moments + weight * self.prior_moments
         scale = np.sqrt(np.maximum(np.diag(moments), 1e-300))
         ridged = moments / np.outer(scale, scale) + 1e-6 * np.eye(3)
-        self.coefficients = np.linalg.solve(ridged, (self.targets + weight * self.prior_targets) / scale) / scale
+        targets = (self.targets + weight * self.prior_targets) / scale
+        parts, found = [0, 1, 2], np.linalg.solve(ridged, targets)
+        while (found < 0).any():
+            parts.pop(int(found.argmin()))
+            found = np.linalg.solve(ridged[np.ix_(parts, parts)], targets[parts])
+        self.coefficients = np.zeros(3)
+        self.coefficients[parts] = found / scale[parts]
 
     def seconds(self, queries: int, rows: int) -> float:
         fixed, a_query, a_row = self.coefficients.tolist()

@@ -153,3 +153,13 @@ def test_every_query_is_answered_once_and_in_order() -> None:
     assert sum(played.sizes) == len(arrivals)
     ended = arrivals + played.latencies
     assert (np.diff(ended) >= -1e-12).all() and (played.latencies > 0).all()
+
+
+def test_no_part_of_a_batch_takes_less_for_being_more() -> None:
+    """Many rows that no ranker sees beside few that one does: rows alone would look like a saving."""
+    curve = Curve()
+    for size in (1, 2, 4, 8) * 16:
+        curve.saw((size, 500 * size, 0.0001 + 0.00005 * size))
+        curve.saw((size, 300 * size, 0.0003 + 0.0005 * size))
+    assert (curve.coefficients >= 0).all()
+    assert curve.seconds(1, 2000) >= curve.seconds(1, 20) and curve.seconds(8, 2400) > curve.seconds(1, 300) > 0
