@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ GRAPH = "endcap_graph"
 NAMESPACES = ("aten", "prims")
 ON_NUMBERS = ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge", "getitem")
 """What `operator` has that a graph may compute sizes by."""
+METHODS = ("size",)
+NAME, PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 WORDS: dict[str, type[Any]] = {"dtype": torch.dtype, "layout": torch.layout, "memory_format": torch.memory_format}
 
 
@@ -94,7 +97,7 @@ def spelled(node: Node) -> str:
             if target is getattr(operator, name):
                 return f"operator.{name}"
         raise NotLowered(f"{node.name} calls {target}")
-    if node.op in ("call_module", "call_method") and target != "size":
+    if node.op == "call_module" or (node.op == "call_method" and target not in METHODS):
         raise NotLowered(f"{node.name} calls {target}")
     return str(target)
 
@@ -136,6 +139,7 @@ def load_lowered(path: Path) -> tuple[GraphModule, tuple[str, ...]]:
 def built(lowered: Lowered, tensors: dict[str, torch.Tensor]) -> GraphModule:
     graph, made = Graph(), dict[str, Node]()
     for step in lowered.steps:
+        check(step, tensors)
         args = tuple(value_of(one, made) for one in step.args)
         kwargs = {name: value_of(one, made) for name, one in step.kwargs.items()}
         target = function(step.target) if step.op == "call_function" else step.target
@@ -146,6 +150,22 @@ def built(lowered: Lowered, tensors: dict[str, torch.Tensor]) -> GraphModule:
     return GraphModule(tensors, graph)
 
 
+def check(step: Step, tensors: dict[str, torch.Tensor]) -> None:
+    """torch.fx writes names and targets into Python source that it then runs: nothing may be there that is no name.
+
+    Raises ValueError.
+    """
+    fitting = {
+        "placeholder": NAME.fullmatch(step.target) is not None,
+        "get_attr": PATH.fullmatch(step.target) is not None and step.target in tensors,
+        "call_function": True,  # looked up among torch's own (`function`)
+        "call_method": step.target in METHODS,
+        "output": step.target == "output",
+    }
+    if not fitting.get(step.op, False) or not all(NAME.fullmatch(one) for one in (step.name, *step.kwargs)):
+        raise ValueError(f"the step {step.op[:20]!r} {step.name[:50]!r} of {step.target[:50]!r} is none")
+
+
 def function(spelling: str) -> Callable[..., Any]:
     namespace, *rest = spelling.split(".")
     if namespace == "operator" and len(rest) == 1 and rest[0] in ON_NUMBERS:
@@ -154,6 +174,8 @@ def function(spelling: str) -> Callable[..., Any]:
     if namespace not in NAMESPACES or len(rest) != 2:
         raise ValueError(f"{spelling!r} is no operation")
     found = getattr(getattr(getattr(torch.ops, namespace), rest[0]), rest[1])
+    if not isinstance(found, OpOverload) or any(one.name == "filename" for one in found._schema.arguments):
+        raise ValueError(f"{spelling!r} is no operation on tensors")
     return found
 
 

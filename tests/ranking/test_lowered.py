@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from ranking.errors import BundleError
 from ranking.exported import callable_of, export, wanted_inputs
 from ranking.factor import factor
-from ranking.lowered import GRAPH, NotLowered, load_lowered, save_lowered
+from ranking.lowered import GRAPH, Lowered, NotLowered, Step, load_lowered, save_lowered
 from tests.ranking.own_models import Larger, Ranker
 from tests.ranking.test_factor import NAMES, Deeper, Expanded, ItemsFirst, inputs
 
@@ -99,3 +100,32 @@ def test_reading_a_graph_does_not_import_the_compiler(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+RUNS = 'open("it_ran", "w")'
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step("placeholder", "x", f"x = {RUNS}  #"),
+        Step("call_method", "y", f'size"), {RUNS}, ("', [{"node": "x"}]),
+        Step("call_method", "y", "numpy", [{"node": "x"}]),
+        Step("get_attr", "y", f'w"), {RUNS}, ("'),
+        Step("call_function", "y", "aten.neg.default", [{"node": "x"}], {f"a={RUNS}, b": 1}),
+        Step("call_function", "y", "aten.from_file.default", ["it_ran", True, 4]),
+        Step("call_module", "y", "w", [{"node": "x"}]),
+    ],
+)
+def test_a_graph_that_holds_code_is_refused_and_none_of_it_runs(
+    step: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.fx makes Python source of a graph's names and runs it."""
+    monkeypatch.chdir(tmp_path)
+    first = [] if step.op == "placeholder" else [Step("placeholder", "x", "x")]
+    steps = [*first, step, Step("output", "output", "output", [{"node": step.name}])]
+    graph = msgspec.json.encode(Lowered(["x"], steps)).decode()
+    Path("graph.safetensors").write_bytes(save({"w": torch.zeros(1)}, {GRAPH: graph}))
+    with pytest.raises(BundleError, match=r"graph\.safetensors"):
+        load_lowered(Path("graph.safetensors"))[0](torch.zeros(2))
+    assert not Path("it_ran").exists()
