@@ -38,10 +38,18 @@ class Page:
         return list(self.driver.find_elements("css selector", selector))
 
     def text(self, selector: str) -> str:
-        return str(self.driver.find_element("css selector", selector).text)
+        return self.texts(selector)[0]
 
     def texts(self, selector: str) -> list[str]:
-        return [element.text for element in self.all(selector)]
+        """As they are shown. The page draws itself anew twice a second; an element asked after that is gone."""
+        from selenium.common.exceptions import StaleElementReferenceException
+
+        for _ in range(20):
+            try:
+                return [element.text for element in self.all(selector)]
+            except StaleElementReferenceException:
+                continue
+        raise AssertionError(f"{selector} is drawn anew faster than it can be read")
 
     def until(self, holds: Callable[[], Any], seconds: float = 10) -> Any:
         give_up = time.monotonic() + seconds
