@@ -75,7 +75,7 @@ class App:
         check_sources(directory, config, SOURCE_NAMES)
         self.directory, self.config, self.prepared = directory, config, prepared
         self.metrics = Metrics()
-        self.api = Api(self.metrics, self.why_not_ready, self.metrics.text)
+        self.api = Api(self.metrics, self.why_not_ready, self.metrics.text, config.service.max_body_bytes)
         self.reader: OnlineReader | None = None
         self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
@@ -91,10 +91,10 @@ class App:
 
         `shared`: other workers listen on it too, and the kernel spreads connections over them.
         """
-        application = self.api.application(self.config.service.max_body_bytes)
         self.runner = Runner(
-            application,
+            self.api.application(),
             self.api.refuse,
+            self.api.answers,
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,
             handler_cancellation=True,
@@ -135,7 +135,7 @@ class App:
         await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
         self.api.describe([items.ids[row] for row in items.popular[:4]])
-        self.api.recommender = Recommender(
+        self.api.answers.recommender = Recommender(
             Shoppers(self.reader, applied, shares, timeout_s=config.features.timeout_ms / 1e3),
             self.engine,
             self.versions,
@@ -273,7 +273,7 @@ class App:
         """What stands in the way of answering well; None when nothing does."""
         if self.draining:
             return "shutting down"
-        if self.api.recommender is None or self.reader is None:
+        if self.api.answers.recommender is None or self.reader is None:
             return "the model is being loaded"
         try:
             await self.reader.ping()

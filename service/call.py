@@ -10,6 +10,7 @@ from service.errors import FieldError, InvalidRequest
 
 AFTER, TIMEOUT, PRIORITY = "Endcap-After", "Endcap-Timeout-Ms", "Endcap-Priority"
 GRPC_TIMEOUT, ENVOY_TIMEOUT = "grpc-timeout", "x-envoy-expected-rq-timeout-ms"
+HEADERS = tuple(name.lower() for name in (AFTER, TIMEOUT, PRIORITY, GRPC_TIMEOUT, ENVOY_TIMEOUT))
 PRIORITIES = ("interactive", "bulk")
 UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 GRPC = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -31,16 +32,19 @@ PLAIN = Call()
 
 
 def read_call(headers: Mapping[str, str]) -> Call:
-    """Of several timeouts the shortest. Raises InvalidRequest for a header that says nothing that we know."""
-    priority = headers.get(PRIORITY)
+    """Of several timeouts the shortest; headers are looked up by lower-case names. Raises InvalidRequest for one that says
+    nothing that we know."""
+    if not headers:
+        return PLAIN
+    priority = headers.get(PRIORITY.lower())
     if priority is not None and priority not in PRIORITIES:
         raise InvalidRequest(FieldError(PRIORITY, f"is {priority[:100]!r}, expected one of {', '.join(PRIORITIES)}"))
     said = [
         read(name, text)
         for name, read in ((TIMEOUT, milliseconds), (GRPC_TIMEOUT, grpc), (ENVOY_TIMEOUT, milliseconds))
-        if (text := headers.get(name)) is not None
+        if (text := headers.get(name.lower())) is not None
     ]
-    return Call(min(said, default=None), None if priority is None else priority == "bulk", headers.get(AFTER))
+    return Call(min(said, default=None), None if priority is None else priority == "bulk", headers.get(AFTER.lower()))
 
 
 def milliseconds(name: str, text: str) -> float:

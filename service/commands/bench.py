@@ -25,6 +25,7 @@ from service.commands.shoppers import known_ids
 from service.config import LogConfig
 from service.console import console
 from service.deployment import Deployment
+from service.http.answers import RECOMMENDATIONS
 from service.recommend import Recommender
 from service.trace import Trace
 from service.wire import RecommendRequest
@@ -62,7 +63,7 @@ async def measure(here: Deployment, placement: str, count: int, requests: int, c
     app = App(here.directory, quiet)
     try:
         await app.load()
-        recommender = app.api.answering()
+        recommender = app.api.answers.answering()
         users = await shoppers(app)
         asked = [
             orjson.dumps({"user_id": user, "placement": placement, "count": count})
@@ -90,13 +91,13 @@ async def shoppers(app: App) -> list[str]:
 async def play(app: App, recommender: Recommender, bodies: list[bytes], concurrency: int) -> Run:
     """Closed loop: so many at once, each next one as soon as one is answered."""
     times: dict[str, list[float]] = defaultdict(list)
-    waiting = iter(bodies)
+    waiting, decoder = iter(bodies), app.api.answers.decoders[RECOMMENDATIONS]
 
     async def ask() -> None:
         for body in waiting:
             trace = Trace()
             with trace("decode"):
-                request: RecommendRequest = app.api.recommend_decoder.decode(body)
+                request: RecommendRequest = decoder.decode(body)
             answer = await recommender.recommend(request, trace)
             with trace("encode_json"):
                 orjson.dumps(answer, default=msgspec.to_builtins)

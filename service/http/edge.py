@@ -12,34 +12,35 @@ from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
 from service.errors import LOOKS, Look, MalformedBody, UnsupportedMedia
-from service.http.respond import CODINGS, problem, problem_of
+from service.http.lane import Host, Lane
+from service.http.respond import CODINGS, FAILED, problem, problem_of
 from service.trace import Trace
 
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 Refuse = Callable[[web.Request], web.StreamResponse | None]
 
 BAD_REQUEST = Look(400, "bad-request", "The request is not proper HTTP")
-FAILED = Look(500, "internal-error", "The service failed on this request")
 
 
 class Runner(web.AppRunner):
     """An AppRunner whose connections are of this module. aiohttp has no setting for it; `_make_server` is its own.
 
     `refuse` answers at once a request that there is no room for, before it is routed or its body read; or says None.
+    `host` answers what needs no routing.
     """
 
-    def __init__(self, app: web.Application, refuse: Refuse, **options: Any) -> None:
+    def __init__(self, app: web.Application, refuse: Refuse, host: Host, **options: Any) -> None:
         super().__init__(app, **options)
-        self.refuse = refuse
+        self.refuse, self.host = refuse, host
 
     async def _make_server(self) -> web.Server:
-        return Server(await super()._make_server(), self.refuse)
+        return Server(await super()._make_server(), self.refuse, self.host)
 
 
 class Server(web.Server):
     """A server like the given one."""
 
-    def __init__(self, like: web.Server, refuse: Refuse) -> None:
+    def __init__(self, like: web.Server, refuse: Refuse, host: Host) -> None:
         super().__init__(
             answered(like.request_handler, refuse),
             request_factory=like.request_factory,
@@ -47,12 +48,13 @@ class Server(web.Server):
             loop=like._loop,
             **like._kwargs,
         )
+        self.host = host
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self.host, loop=self._loop, **self._kwargs)
 
 
-class Connection(web.RequestHandler):
+class Connection(Lane):
     """One connection of a client."""
 
     def handle_error(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -12,7 +13,28 @@ from aiohttp import web
 
 from service.errors import DeadlineExceeded, Look, MalformedBody, UnsupportedMedia
 from service.trace import Trace
-from service.wire import BadField, Problem
+from service.wire import BadField, Problem, Recommendation
+
+FAILED = Look(500, "internal-error", "The service failed on this request")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response before it has a form of any server's."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: dict[str, str]
+
+
+class Observer(Protocol):
+    """Told of every request when it ends, however it ends."""
+
+    def answered(self, endpoint: str, placement: str, status: int, seconds: float) -> None: ...
+
+    def recommended(self, answer: Recommendation, trace: Trace) -> None: ...
+
 
 CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -56,9 +78,7 @@ async def body(request: web.Request) -> bytes:
     return data
 
 
-def problem(
-    found: Look, detail: str, trace: Trace, errors: Any = (), allow: web.HTTPException | None = None
-) -> web.Response:
+def problem_reply(found: Look, detail: str, trace: Trace, errors: Any = ()) -> Reply:
     """RFC 9457 problem details, with Retry-After where waiting helps."""
     content = Problem(
         type=f"urn:endcap:problem:{found.slug}",
@@ -70,11 +90,17 @@ def problem(
     headers = {"Server-Timing": trace.server_timing()}
     if found.retry_after_s is not None:
         headers["Retry-After"] = str(found.retry_after_s)
-    if allow is not None and "Allow" in allow.headers:
-        headers["Allow"] = allow.headers["Allow"]
-    return web.Response(
-        body=msgspec.json.encode(content), status=found.status, content_type="application/problem+json", headers=headers
-    )
+    return Reply(found.status, "application/problem+json", msgspec.json.encode(content), headers)
+
+
+def routed(reply: Reply) -> web.Response:
+    """A reply as aiohttp's response."""
+    return web.Response(body=reply.body, status=reply.status, content_type=reply.content_type, headers=reply.headers)
+
+
+def problem(found: Look, detail: str, trace: Trace, errors: Any = ()) -> web.Response:
+    """Problem details as aiohttp's response."""
+    return routed(problem_reply(found, detail, trace, errors))
 
 
 def problem_of(error: web.HTTPException, request: web.Request, trace: Trace) -> web.Response:
@@ -89,7 +115,10 @@ def problem_of(error: web.HTTPException, request: web.Request, trace: Trace) -> 
         detail = " ".join((error.text or "").split())[:200]
     # By the class: Python words the reasons anew from time to time, and clients hold on to a type.
     slug = CAPITAL.sub("-", type(error).__name__.removeprefix("HTTP")).lower()
-    return problem(Look(error.status, slug, slug.replace("-", " ").capitalize()), detail, trace, allow=error)
+    found = problem(Look(error.status, slug, slug.replace("-", " ").capitalize()), detail, trace)
+    if "Allow" in error.headers:
+        found.headers["Allow"] = error.headers["Allow"]
+    return found
 
 
 def json_response(content: Any) -> web.Response:

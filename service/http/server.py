@@ -6,38 +6,28 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import orjson
 from aiohttp import web
 
-from service.call import read_call
-from service.errors import LOOKS, NotReady, Overloaded, look
+from service.errors import NotReady, look
+from service.http.answers import Answers
 from service.http.console_page import ConsoleApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
 from service.http.openapi import openapi
-from service.http.respond import body, json_response, problem, problem_of
-from service.http.strict import StrictDecoder
-from service.recommend import Recommender
+from service.http.respond import Observer as AnswerObserver
+from service.http.respond import body, json_response, problem, problem_of, routed
 from service.trace import Trace
-from service.wire import RankRequest, Recommendation, RecommendRequest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-RECOMMENDATIONS, RANK = "/v1/recommendations", "/v1/rank"
-GATED = frozenset({RECOMMENDATIONS, RANK})
-"""Where only so many come in as can be answered in time."""
 TRACE = web.RequestKey("trace", Trace)
 PLACEMENT = web.RequestKey("placement", str)
 
 
-class Observer(IntakeObserver, Protocol):
-    """Told of every request when it ends, however it ends."""
-
-    def answered(self, endpoint: str, placement: str, status: int, seconds: float) -> None: ...
-
-    def recommended(self, answer: Recommendation, trace: Trace) -> None: ...
+class Observer(AnswerObserver, IntakeObserver, Protocol):
+    """Told of what comes in and what goes out."""
 
 
 class Api:
@@ -48,19 +38,18 @@ class Api:
         observer: Observer,
         ready: Callable[[], Awaitable[str | None]],
         metrics: Callable[[], tuple[bytes, str]],
+        max_body_bytes: int,
     ) -> None:
         self.observer, self.ready, self.metrics_text = observer, ready, metrics
-        self.recommender: Recommender | None = None
+        self.answers = Answers(observer, max_body_bytes)
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
-        self.recommend_decoder = StrictDecoder(RecommendRequest)
-        self.rank_decoder = StrictDecoder(RankRequest)
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
-    def application(self, max_body_bytes: int) -> web.Application:
-        app = web.Application(client_max_size=max_body_bytes, middlewares=[self.errors])
-        app.router.add_post(RECOMMENDATIONS, self.recommend)
-        app.router.add_post(RANK, self.rank)
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=self.answers.most_body, middlewares=[self.errors])
+        for path in self.answers.decoders:
+            app.router.add_post(path, self.answer)
         self.intake.add_to(app)
         self.insight.add_to(app)
         self.console.add_to(app)
@@ -76,42 +65,15 @@ class Api:
         """Makes the OpenAPI document, with examples about these items."""
         self.openapi_body = orjson.dumps(openapi(item_ids))
 
-    def answering(self) -> Recommender:
-        if self.recommender is None:
-            raise NotReady("the model is being loaded")
-        return self.recommender
-
-    async def recommend(self, request: web.Request) -> web.Response:
-        trace = request[TRACE]
-        with trace("decode"):
-            wanted: RecommendRequest = self.recommend_decoder.decode(await body(request))
-        answer = await self.answering().recommend(wanted, trace, read_call(request.headers))
-        request[PLACEMENT] = wanted.placement  # a metric's label only once it is known to be one of ours
-        return self.respond(answer, trace)
-
-    async def rank(self, request: web.Request) -> web.Response:
-        trace = request[TRACE]
-        with trace("decode"):
-            wanted: RankRequest = self.rank_decoder.decode(await body(request))
-        answer = await self.answering().rank(wanted, trace, read_call(request.headers))
-        request[PLACEMENT] = wanted.placement
-        return self.respond(answer, trace)
+    async def answer(self, request: web.Request) -> web.Response:
+        reply, placement = await self.answers.answer(request.path, await body(request), request.headers, request[TRACE])
+        request[PLACEMENT] = placement
+        return routed(reply)
 
     def refuse(self, request: web.Request) -> web.StreamResponse | None:
         """The answer to a request that nobody would be let in for; None where somebody would."""
-        if self.recommender is None or request.path not in GATED or not self.recommender.limiter.full():
-            return None
-        trace, error = Trace(), self.recommender.limiter.refuse()
-        self.observer.answered(request.path, "", LOOKS[Overloaded].status, trace.elapsed())
-        return problem(LOOKS[Overloaded], str(error), trace)
-
-    def respond(self, answer: Recommendation, trace: Trace) -> web.Response:
-        with trace("encode_json"):
-            encoded = orjson.dumps(answer, default=msgspec.to_builtins)
-        self.observer.recommended(answer, trace)
-        return web.Response(
-            body=encoded, content_type="application/json", headers={"Server-Timing": trace.server_timing()}
-        )
+        refusal = self.answers.refuse(request.path, Trace())
+        return None if refusal is None else routed(refusal)
 
     async def healthz(self, request: web.Request) -> web.Response:
         return json_response({"status": "alive"})

@@ -19,8 +19,8 @@ SHORT = {"Endcap-Timeout-Ms": "150"}
 
 
 def recommender(client: Client) -> Recommender:
-    assert client.app.api.recommender is not None
-    return client.app.api.recommender
+    assert client.app.api.answers.recommender is not None
+    return client.app.api.answers.recommender
 
 
 @contextmanager

@@ -76,7 +76,7 @@ async def test_a_fault_of_our_own_is_a_problem_too_and_has_its_traceback_in_the_
     def bug(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(client.app.api, "answering", bug)
+    monkeypatch.setattr(client.app.api.answers, "answering", bug)
     await client.post("/v1/recommendations", {}, 500)
     assert any(record.exc_info and record.exc_info[0] is ZeroDivisionError for record in caplog.records)
 

@@ -182,10 +182,10 @@ async def test_events_that_are_not_in_the_features_in_time_are_said_to_be_missin
     token = (await send(client, event(user_id="u2", item_id="i00019")))["token"]
     items, degraded = await recent(client, "u2", token)
     assert degraded == ["context"] and items and items[-1] != "i00019"
-    assert client.app.api.recommender is not None
+    assert client.app.api.answers.recommender is not None
     other = Consumer(client.app._pipeline(), "deployment")  # nothing is left for the tests after this one
     other.start()
-    assert await client.app.api.recommender.shoppers.applied.wait(token, 60.0)
+    assert await client.app.api.answers.recommender.shoppers.applied.wait(token, 60.0)
     await other.stop()
 
 
@@ -197,12 +197,12 @@ def test_times_are_read_to_the_microsecond() -> None:
 
 async def test_a_process_of_its_own_turns_events_into_features(client: Client, deployment: Path) -> None:
     """`endcap ingest` beside a service that does not consume; SIGTERM ends it, and it says what it did."""
-    assert client.app.metrics.consumer is not None and client.app.api.recommender is not None
+    assert client.app.metrics.consumer is not None and client.app.api.answers.recommender is not None
     await client.app.metrics.consumer.stop()  # type: ignore[attr-defined]
     command = [sys.executable, "-m", "service.cli", "ingest", "--dir", str(deployment)]
     ingest = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     token = (await send(client, event(user_id="apart", item_id="i00019")))["token"]
-    assert await client.app.api.recommender.shoppers.applied.wait(token, 30.0)
+    assert await client.app.api.answers.recommender.shoppers.applied.wait(token, 30.0)
     assert (await recent(client, "apart", token))[0] == ["i00019"]
     ingest.terminate()
     output, _ = await ingest.communicate()

@@ -78,7 +78,7 @@ async def test_when_the_store_is_slow_the_answer_goes_on_within_its_share(client
 
 
 async def test_a_service_that_is_still_loading_is_alive_and_not_ready(client: Client) -> None:
-    client.app.api.recommender = None
+    client.app.api.answers.recommender = None
     assert (await client.get("/healthz"))[0] == 200
     status, text = await client.get("/readyz")
     assert status == 503 and "being loaded" in text
@@ -88,7 +88,7 @@ async def test_a_service_that_is_still_loading_is_alive_and_not_ready(client: Cl
 
 async def test_five_hundred_concurrent_requests_each_get_their_own_answer(client: Client) -> None:
     expected = {f"u{i}": ids(await client.recommend(user_id=f"u{i}", count=5)) for i in range(12)}
-    assert client.app.api.recommender is not None
+    assert client.app.api.answers.recommender is not None
 
     async def one(i: int) -> None:
         async with client.session.post(

@@ -1,0 +1,206 @@
+"""The straight way for what a storefront sends all day: a whole, plain POST to one of the two endpoints that answer.
+
+aiohttp takes a stream, two tasks, a router and a middleware to hand over fifty bytes, which is a good part of what an
+answer costs. So a connection's bytes are read here first. Whatever is not such a request goes to aiohttp byte for byte,
+mistakes too: so there is one set of rules for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Protocol
+
+import httptools
+from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
+
+from service.call import HEADERS
+from service.http.respond import Reply
+from service.trace import Trace
+
+MOST_HEAD = 8190
+"""Bytes of a request's head; aiohttp says what a longer one may hold."""
+TYPES = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
+NAMES = {name.encode("ascii"): name for name in HEADERS}
+OTHER_WAYS = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer"})
+"""Headers of a request that is not plain."""
+
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
+CLOSE = "Connection: close\r\n"
+
+
+class Host(Protocol):
+    """What answers. `most_body` is in bytes."""
+
+    paths: Mapping[bytes, str]
+    most_body: int
+
+    def refuse(self, path: str, trace: Trace) -> Reply | None: ...
+
+    def reply(self, path: str, body: bytes, headers: Mapping[str, str], trace: Trace) -> Awaitable[Reply]: ...
+
+
+@dataclass(slots=True)
+class Plain:
+    """A plain request; of its headers those that say something to us, by lower-case names."""
+
+    path: bytes = b""
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    is_json: bool = False
+    plain: bool = True
+
+
+class Scanner:
+    """Reads all that comes on one connection, to know where a request ends, and picks out the plain ones.
+
+    The methods that begin with `on_` are llhttp's callbacks.
+    """
+
+    __slots__ = ("begun", "ended", "found", "most_body", "parser", "paths")
+
+    def __init__(self, paths: Mapping[bytes, str], most_body: int) -> None:
+        self.paths, self.most_body = paths, most_body
+        self.begun = self.ended = 0
+        self.found = Plain()
+        self.parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+
+    def feed(self, data: bytes) -> Plain | None:
+        """The plain request that these bytes are, no more and no less; None where they are anything else."""
+        parser = self.parser
+        if parser is None:
+            return None
+        at_start, before = self.begun == self.ended, self.begun
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.parser = None  # from here on nobody but aiohttp knows what is what
+            return None
+        found = self.found
+        if not (at_start and self.begun == self.ended == before + 1 and found.plain and found.is_json):
+            return None
+        if len(data) - len(found.body) > MOST_HEAD or not 0 < len(found.body) <= self.most_body:
+            return None
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        return found
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+        self.found = Plain()
+
+    def on_url(self, url: bytes) -> None:
+        self.found.path += url
+        self.found.plain = self.found.path in self.paths
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        found, name = self.found, name.lower()
+        if name == b"content-type":
+            found.plain = found.plain and not found.is_json
+            found.is_json = value.lower() in TYPES
+        elif name in OTHER_WAYS:
+            found.plain = False
+        elif (known := NAMES.get(name)) is not None:
+            found.plain = found.plain and known not in found.headers
+            found.headers[known] = value.decode("utf-8", "surrogateescape")
+
+    def on_body(self, body: bytes) -> None:
+        if self.found.plain:
+            self.found.body += body
+
+    def on_message_complete(self) -> None:
+        self.ended += 1
+
+
+class Lane(web.RequestHandler):
+    """A connection of aiohttp's that answers plain requests itself, one at a time.
+
+    It takes one only while aiohttp has nothing to do here, and holds back what comes meanwhile: so answers leave in the
+    order of their requests.
+    """
+
+    def __init__(self, manager: web.Server, host: Host, **options: object) -> None:
+        super().__init__(manager, **options)  # type: ignore[arg-type]
+        self.host = host
+        self.scanner = Scanner(host.paths, host.most_body)
+        self.task: asyncio.Task[None] | None = None
+        self.held: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        if self.task is not None:
+            self.held.append(data)
+            if len(self.held) == 1 and self.transport is not None:
+                self.transport.pause_reading()
+            return
+        trace = Trace()
+        found = self.scanner.feed(data) if data else None
+        if found is None or self._close or self._force_close or self.writing_paused or not self.at_rest():
+            super().data_received(data)
+            return
+        path = self.host.paths[found.path]
+        if (refusal := self.host.refuse(path, trace)) is not None:
+            self.write(refusal)
+            return
+        self.task = self._loop.create_task(self.answer(self.host.reply(path, found.body, found.headers, trace)))
+
+    def at_rest(self) -> bool:
+        """Whether aiohttp waits for a request, and for no rest of one."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    async def answer(self, reply: Awaitable[Reply]) -> None:
+        try:
+            self.write(await reply)
+            if self.writing_paused:
+                await self._drain_helper()
+        except ConnectionError:
+            self.log_debug("Ignored premature client disconnection")
+        finally:
+            self.task = None
+        if self.held and self.transport is not None:
+            held, self.held = self.held, []
+            self.transport.resume_reading()
+            for data in held:
+                self.data_received(data)
+
+    def write(self, reply: Reply) -> None:
+        if self.transport is None:
+            return
+        last = self._close or self._force_close or reply.status == 500
+        self.transport.write(encode(reply, last=last))
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if last:
+            self.force_close()
+
+    def close(self) -> None:
+        """No further request; the one that is being answered gets its answer."""
+        if self.task is None:
+            super().close()
+        else:
+            self._close = True
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        if self.task is not None:
+            self._close = True
+            await asyncio.wait([self.task], timeout=timeout)
+        await super().shutdown(timeout)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.held.clear()
+        if self.task is not None:
+            self.task.cancel()
+
+
+def encode(reply: Reply, *, last: bool) -> bytes:
+    """An HTTP/1.1 response with the headers that aiohttp sends (RFC 9112)."""
+    more = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()])
+    head = (
+        f"HTTP/1.1 {reply.status} {PHRASES[reply.status]}\r\n{more}Content-Type: {reply.content_type}\r\n"
+        f"Content-Length: {len(reply.body)}\r\nDate: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n"
+        f"{CLOSE if last else ''}\r\n"
+    )
+    return head.encode("latin-1") + reply.body
