@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
-    """What the batch path asks of the two models."""
+    """What the batch path asks of the two models. `wants_signals`: whether the ranker looks at them."""
+
+    wants_signals: bool
 
     def lay_out(self, items: ItemTable, rows: Rows | None = None) -> None:
         """Takes the item table as it is now; where `rows` are given, no other row is other than before."""
@@ -96,6 +98,8 @@ def difference(bundle: Bundle, one: Forward, other: Forward) -> float:
 class FusedForward:
     """Compiled, on one core of the CPU."""
 
+    wants_signals = True
+
     def __init__(self, bundle: Bundle, tower: TowerWeights, ranker: RankerWeights) -> None:
         self.tower, self.ranker = tower, ranker
         self.lay_out(bundle.items)
@@ -122,6 +126,8 @@ class FusedForward:
 
 class TorchForward:
     """Torch on any device; the tables stay there, and the shoppers until they are ranked."""
+
+    wants_signals = True
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.device, self.dimension = device, bundle.manifest.dimension

@@ -20,7 +20,9 @@ from ranking.native import loose, native, prefetch
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 MOST = np.float32(127)
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
+DOUBT = np.float32(2)
+"""How many times the largest error seen among those scored exactly the others may be wrong by."""
 LEAST = np.float32(1e-30)
 AHEAD, LINE = 8, 64
 """Rows of the table that are on their way while one is worked on, and the bytes of a cache line."""
@@ -96,13 +98,12 @@ def finish(
 
 
 class Exact:
-    """Scores of one shopper's candidates in float32: one matrix product of torch's, and compiled code around it. Not
+    """Scores, before any sigmoid, of one shopper's candidates in float32: one matrix product of torch's, and compiled code around it. Not
     for concurrent callers."""
 
     def __init__(self, mlp: Mlp) -> None:
         self.weight, self.bias = mlp.weight.t(), mlp.bias  # [H, M], [M]
         self.last, self.last_bias = mlp.last.contiguous().numpy(), np.float32(mlp.last_bias.item())
-        self.squashed = mlp.squashed
         self.make_room(512)
 
     def scores(self, table: F32, user: F32, rows: I64) -> F32:
@@ -113,7 +114,7 @@ class Exact:
         hidden, products, out = self.hidden[:size], self.products[:size], np.empty(size, np.float32)
         hide(table, user, rows, hidden.numpy(), ZERO)
         torch.addmm(self.bias, hidden, self.weight, out=products)
-        last_layer(products.numpy(), self.last, self.last_bias, self.squashed, out)
+        last_layer(products.numpy(), self.last, self.last_bias, out)
         return out
 
     def make_room(self, size: int) -> None:
@@ -130,11 +131,9 @@ def hide(table: F32, user: F32, rows: I64, out: F32, floor: np.float32) -> None:
 
 
 @native
-def last_layer(products: F32, last: F32, last_bias: np.float32, squashed: bool, out: F32) -> None:
+def last_layer(products: F32, last: F32, last_bias: np.float32, out: F32) -> None:
     for c in range(len(out)):
         out[c] = last_bias + weighed(products[c], last)
-        if squashed:
-            out[c] = ONE / (ONE + np.exp(-out[c]))
 
 
 @loose
@@ -143,3 +142,27 @@ def weighed(products: F32, last: F32) -> np.float32:
     for j in range(len(last)):
         total += max(products[j], ZERO) * last[j]
     return total
+
+
+@native
+def settle(near: F32, order: I64, exact: F32, keep: int, out: F32) -> bool:
+    """Whether the best `keep` are certain: `order` i64[C] ends with the places whose scores `exact` f32[m] has, and
+    what `near` f32[C] said of those bounds what it may have got wrong about the others. Puts the scores at their places
+    in `out` if so.
+    """
+    behind = len(near) - len(exact)
+    edge = LOWEST
+    for i in range(behind):
+        edge = max(edge, near[order[i]])
+    wrong = ZERO
+    for i in range(len(exact)):
+        wrong = max(wrong, abs(exact[i] - near[order[behind + i]]))
+    edge += DOUBT * wrong
+    sure = 0
+    for i in range(len(exact)):
+        sure += 1 if exact[i] >= edge else 0
+    if sure < keep:
+        return False
+    for i in range(len(exact)):
+        out[order[behind + i]] = exact[i]
+    return True

@@ -19,18 +19,17 @@ from torch import Tensor, nn
 from ranking.batch import Rows, Scores
 from ranking.bundle import Bundle
 from ranking.exported import ExportedRanker, ExportedTower, user_inputs
-from ranking.factor import Factored, factor, item_table
+from ranking.factor import Factored, Mlp, factor, item_table
 from ranking.items import ItemTable
 from ranking.live import longer
-from ranking.screen import Exact, Screen, hide
+from ranking.layers import Fused, fits
+from ranking.screen import Exact, Screen, hide, settle
 from ranking.traced import traced
 from ranking.users import I64, Users
 
 LEAST_EXACT = 60
 """How many of the best by the screen are scored exactly at the least."""
-ANYTHING = np.float32(-np.inf)
-DOUBT = 2.0
-"""How many times the largest error seen among those scored exactly the others may be wrong by."""
+LOWEST = np.float32(-np.inf)
 
 
 class ShopperSide(nn.Module):
@@ -56,6 +55,8 @@ class ShopperSide(nn.Module):
 class ScreenedForward:
     """`screen`: whether to screen; None measures which is faster."""
 
+    wants_signals = False  # `factor` takes no ranker apart that looks at them
+
     def __init__(self, bundle: Bundle, factored: Factored, *, screen: bool | None = None) -> None:
         self.factored = factored
         schema, rng = bundle.schema, np.random.default_rng(0)
@@ -74,8 +75,8 @@ class ScreenedForward:
         self.shopper: Callable[..., tuple[Tensor, Tensor]] = traced(side, examples)
         hidden = [(torch.randn(1, size, factored.width),) for size in (7, 1, 60)]
         self.rest: Callable[..., Tensor] = traced(factored.rest, hidden)
-        self.mlp = None if factored.mlp is None else Exact(factored.mlp)
-        self.screen: Screen | None = None if factored.mlp is None or screen is False else Screen(factored.mlp)
+        self.mlp = None if factored.mlp is None else exact_layers(factored.mlp)
+        self.screen = None if factored.mlp is None or screen is False else near_layers(factored.mlp)
         if self.screen is not None and screen is None and not self.is_faster():
             self.screen = None
 
@@ -101,36 +102,33 @@ class ScreenedForward:
 
     def scores(self, users: Users, rows: Rows, signals: Scores, keep: Sequence[int]) -> Scores:
         """Minus infinity also for candidates that cannot be among the best `keep` of their query."""
-        out = np.full(rows.shape, -np.inf, np.float32)
+        out = np.full(rows.shape, LOWEST)
         first = users.on_device[0].numpy()
-        for b in range(len(rows)):
-            there = np.flatnonzero(rows[b] >= 0)
-            one = rows[b] if len(there) == len(rows[b]) else rows[b][there]
-            out[b, there] = self.one(first[b], one, keep[b])
-        return out
+        for b, (one, most) in enumerate(zip(rows, keep, strict=True)):
+            if one.min(initial=0) >= 0:
+                out[b] = self.one(first[b], one, most)
+            else:
+                there = np.flatnonzero(one >= 0)
+                out[b, there] = self.one(first[b], one[there], most)
+        return squash(out) if self.factored.mlp is not None and self.factored.mlp.squashed else out
 
     def one(self, first: Scores, rows: Rows, keep: int) -> Scores:
-        """f32[C] of one shopper."""
+        """f32[C] of one shopper, before the sigmoid of layers that end in one."""
         most = max(LEAST_EXACT, 2 * keep + 20)
         if self.screen is None or len(rows) < 2 * most:
             return self.exact(first, rows)
         near = self.screen.scores(self.table, first, rows)
-        best = np.argpartition(near, len(rows) - most)
-        ahead, behind = best[len(rows) - most :], best[: len(rows) - most]
-        scores = np.full(len(rows), -np.inf, np.float32)
-        exact = self.exact(first, rows[ahead])
-        wrong = float(np.abs(exact - near[ahead]).max())
-        if np.partition(exact, most - keep)[most - keep] < near[behind].max() + DOUBT * wrong:
-            return self.exact(first, rows)
-        scores[ahead] = exact
-        return scores
+        order = np.argpartition(near, len(rows) - most)
+        exact = self.exact(first, rows[order[len(rows) - most :]])
+        scores = np.full(len(rows), LOWEST)
+        return scores if settle(near, order, exact, keep, scores) else self.exact(first, rows)
 
     def exact(self, first: Scores, rows: Rows) -> Scores:
         """f32[C] of one shopper, all of them in float32."""
         if self.mlp is not None:
             return self.mlp.scores(self.table, first, rows)
         hidden = torch.empty(1, len(rows), self.factored.width)
-        hide(self.table, first, rows, hidden[0].numpy(), ANYTHING)
+        hide(self.table, first, rows, hidden[0].numpy(), LOWEST)
         with torch.inference_mode():
             found: Scores = self.rest(hidden)[0].numpy()
         return found
@@ -148,6 +146,20 @@ class ScreenedForward:
             took[on] = min(took.get(on, np.inf), time.perf_counter() - began)
         self.screen = screen
         return took[True] < took[False]
+
+
+def near_layers(mlp: Mlp) -> Fused | Screen:
+    """What says in int8 who is far behind."""
+    return Fused(mlp, exact=False) if fits(mlp, exact=False) else Screen(mlp)
+
+
+def exact_layers(mlp: Mlp) -> Fused | Exact:
+    return Fused(mlp, exact=True) if fits(mlp, exact=True) else Exact(mlp)
+
+
+def squash(scores: Scores) -> Scores:
+    """The sigmoid; minus infinity stays."""
+    return np.where(np.isneginf(scores), scores, 1 / (1 + np.exp(-scores)))
 
 
 def screened(bundle: Bundle) -> ScreenedForward | None:
