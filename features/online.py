@@ -12,7 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from features.layout import decode_timestamp, decode_value, feature_field, key_maker, timestamp_field
+from features.layout import (
+    FLOAT_SIZE,
+    FLOAT_TAG,
+    decode_float,
+    decode_timestamp,
+    decode_value,
+    feature_field,
+    key_maker,
+    timestamp_field,
+)
 from features.pipeline import Pipeline, encode
 from features.user import Reading, UserFeatures, ViewState
 
@@ -84,7 +93,11 @@ class ReadPlan:
             age = max(0.0, now - decode_timestamp(stamp))
             if view.max_age_s is not None and age > view.max_age_s:
                 return ViewState("outside_max_age", age), {}
-            found = {name: decode_value(one) for name, one in zip(references, raw, strict=True) if one is not None}
+            found = {
+                name: decode_float(one, 1)[0] if len(one) == FLOAT_SIZE and one[0] == FLOAT_TAG else decode_value(one)
+                for name, one in zip(references, raw, strict=True)
+                if one is not None
+            }
         except (ValueError, OverflowError, OSError):  # the latter two from a time that no datetime holds
             return ViewState("unreadable", None), {}
         return ViewState("present", age), found

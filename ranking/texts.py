@@ -66,6 +66,13 @@ class Texts(Sequence[str]):
             return self.late[row - self.size]
         return self.text[self.places[row] : self.places[row + 1]].decode()
 
+    def take(self, rows: Sequence[int]) -> list[str]:
+        """The texts of rows of 0 or more."""
+        if self.changed or self.late:
+            return [self[row] for row in rows]
+        text, places = self.text, self.places
+        return [text[places[row] : places[row + 1]].decode() for row in rows]
+
     def __setitem__(self, row: int, text: str) -> None:
         self.changed[row] = text
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,11 @@ def batches_of(answers: Sequence[Answered]) -> tuple[list[pa.RecordBatch], list[
 
 
 def batch(rows: Sequence[Answered], requests: list[bytes], features: list[bytes]) -> pa.RecordBatch:
-    """Column by column: an order of magnitude cheaper than a dict a row."""
+    """Column by column, and no object made for a row or for a part of one: an order of magnitude cheaper than a dict a
+    row, and a collection of garbage would look at each."""
     asked = [one.request for one in rows]
+    views = [view for one in rows for view in one.views.values()]
+    items = [item for one in rows for item in one.items]
     columns = {
         **{name: [getattr(one, name) for one in rows] for name in SCHEMA.names if name in PLAIN},
         "time": [round(one.at * 1e6) for one in rows],
@@ -97,12 +100,24 @@ def batch(rows: Sequence[Answered], requests: list[bytes], features: list[bytes]
         "count": [one.count if isinstance(one, RecommendRequest) else len(set(one.item_ids)) for one in asked],
         "request": requests,
         "features": features,
-        "views": lists("views", [[(name, v.status, v.age_s) for name, v in one.views.items()] for one in rows]),
-        "sources": lists("sources", [list(one.sources.items()) for one in rows]),
-        "items": lists("items", [[(item.item_id, item.score, item.source) for item in one.items] for one in rows]),
-        "stages": lists("stages", [list(one.stages.items()) for one in rows]),
+        "views": structs(
+            "views", [len(one.views) for one in rows],
+            [name for one in rows for name in one.views], [view.status for view in views], [view.age_s for view in views],
+        ),
+        "sources": structs(
+            "sources", [len(one.sources) for one in rows],
+            [name for one in rows for name in one.sources], [quota for one in rows for quota in one.sources.values()],
+        ),
+        "items": structs(
+            "items", [len(one.items) for one in rows],
+            [item.item_id for item in items], [item.score for item in items], [item.source for item in items],
+        ),
+        "stages": structs(
+            "stages", [len(one.stages) for one in rows],
+            [name for one in rows for name in one.stages], [took for one in rows for took in one.stages.values()],
+        ),
         "degraded": lists("degraded", [one.degraded for one in rows]),
-    }
+    }  # fmt: skip
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, field.type)
         for field, column in zip(SCHEMA, (columns[name] for name in SCHEMA.names), strict=True)
@@ -110,18 +125,24 @@ def batch(rows: Sequence[Answered], requests: list[bytes], features: list[bytes]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def lists(name: str, rows: Sequence[Sequence[Any]]) -> pa.Array:
-    """One list a row: of strings, or of structs, each given as a tuple of its fields' values."""
-    kind = SCHEMA.field(name).type.value_type
-    offsets = pa.array(accumulate((len(row) for row in rows), initial=0), pa.int32())
-    flat = list(chain.from_iterable(rows))
-    if pa.types.is_struct(kind):
-        columns = zip(*flat, strict=True) if flat else [[] for _ in kind]
-        fields = [pa.array(column, field.type) for column, field in zip(columns, kind, strict=True)]
-        values = pa.StructArray.from_arrays(fields, fields=list(kind))
-    else:
-        values = pa.array(flat, kind)
-    return pa.ListArray.from_arrays(offsets, values, type=SCHEMA.field(name).type)
+def lists(name: str, rows: Sequence[Sequence[str]]) -> pa.Array:
+    """One list of strings a row."""
+    kind = SCHEMA.field(name).type
+    values = pa.array([one for row in rows for one in row], kind.value_type)
+    return pa.ListArray.from_arrays(offsets([len(row) for row in rows]), values, type=kind)
+
+
+def structs(name: str, counts: Sequence[int], *columns: Sequence[Any]) -> pa.Array:
+    """One list of structs a row, so many in each, from the columns of all of them together."""
+    kind = SCHEMA.field(name).type
+    fields = list(kind.value_type)
+    values = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
+    whole = pa.StructArray.from_arrays(values, fields=fields)
+    return pa.ListArray.from_arrays(offsets(counts), whole, type=kind)
+
+
+def offsets(counts: Sequence[int]) -> pa.Array:
+    return pa.array(accumulate(counts, initial=0), pa.int32())
 
 
 def write(rows: pa.Table, folder: Path, name: str) -> None:
@@ -130,7 +151,7 @@ def write(rows: pa.Table, folder: Path, name: str) -> None:
     for attempt in range(ATTEMPTS):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            pq.write_table(rows, beside, compression="zstd")
+            pq.write_table(rows, beside, compression="zstd", use_dictionary=False)
             sync(beside)
             beside.rename(folder / name)
             return

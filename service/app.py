@@ -62,6 +62,9 @@ WARM_UPS = 3
 """Of each shape: the least of their times is what it takes, the first may have waited for anything."""
 FEWEST_IN_FLIGHT = 16
 """Where the limit on requests in flight begins at the least."""
+YOUNG = 10_000
+"""Objects that have come, less those that went, between two looks for garbage. An answer makes hundreds and leaves none
+behind in a cycle, so Python's 700 would have one look an answer or two."""
 STORE_S = 2.0
 """How long a start waits for the store before it goes on without."""
 
@@ -153,6 +156,7 @@ class App:
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG)
 
     async def _say_how_durable(self, pipeline: Pipeline) -> None:
         """A notice where a Redis that is not our own may lose what it has accepted."""

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from ranking.batch import Answer, Query
 from ranking.items import ItemTable
@@ -38,21 +38,21 @@ class Replies:
     ) -> Recommendation:
         """`places` are those of the engine's answer that are shown; `missing` the asked ids that no item has."""
         items, ranked, names = model.items, answer.ranked, list(query.sources)
-        rows, scores, source = ranked.rows.tolist(), ranked.scores.tolist(), ranked.source.tolist()
+        at_places = list(places)
+        rows, scores = ranked.rows[at_places].tolist(), ranked.scores[at_places].tolist()
+        sources = [names[one] for one in ranked.source[at_places].tolist()]
+        if len(items) > items.learned:
+            sources = [one if row < items.learned else "cold_start" for one, row in zip(sources, rows, strict=True)]
         its_id, explain = secrets.token_hex(16), request.explain
-        shown = [
-            Item(
-                items.ids[rows[place]],
-                scores[place],
-                names[source[place]] if rows[place] < items.learned else "cold_start",
-                explanation(items, rows[place], float(ranked.retrieval[place])) if explain else UNSET,
-            )
-            for place in places
-        ]
+        told: list[ItemExplanation | UnsetType] = [UNSET] * len(rows)
+        if explain:
+            found = ranked.retrieval[at_places].tolist()
+            told = [explanation(items, row, one) for row, one in zip(rows, found, strict=True)]
+        shown = [Item(*one) for one in zip(items.ids.take(rows), scores, sources, told, strict=True)]
         at, took_ms = time.time(), round(trace.elapsed() * 1e3, 3)
         views = shopper.user.views
         if self.item_view is not None:
-            views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[places]), len(shown), at)}
+            views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[at_places]), len(shown), at)}
         self.record(
             Answered(
                 its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version,

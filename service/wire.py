@@ -88,7 +88,7 @@ class ItemExplanation(Struct, frozen=True):
     retrieval_score: float
 
 
-class Item(Struct, frozen=True):
+class Item(Struct, frozen=True, gc=False):
     """One item of an answer, best first."""
 
     item_id: str
@@ -97,7 +97,7 @@ class Item(Struct, frozen=True):
     explain: ItemExplanation | UnsetType = UNSET
 
 
-class ViewFreshness(Struct, frozen=True):
+class ViewFreshness(Struct, frozen=True, gc=False):
     """What was found of a feature view, and the age in seconds of its row at the time of the answer."""
 
     status: Literal["present", "missing", "outside_max_age", "unreadable", "not_read"]
