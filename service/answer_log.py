@@ -32,7 +32,7 @@ SETTLED_S = 120.0
 """So long after its end an hour is compacted: answers of its last moment have been written then."""
 TIDY_S = 60.0
 SLICE_S = 0.05
-"""How often what has queued is turned into Arrow, at most AT_ONCE answers at a time."""
+"""How often it is looked whether AT_ONCE answers have queued, to be turned into Arrow together."""
 END = object()
 
 
@@ -150,8 +150,10 @@ class AnswerLog:
                 self.wake.wait(min(max(0.0, flush_at - now()), SLICE_S))
             self.wake.clear()
             # A little at a time: what turns answers into Arrow holds the interpreter's lock, and shoppers wait for it.
-            with self.writing:
-                self._convert(AT_ONCE)
+            # But not a few: a batch of forty answers costs as much as one of AT_ONCE.
+            while len(self.queue) >= AT_ONCE:
+                with self.writing:
+                    self._convert(AT_ONCE)
             if now() >= flush_at or len(self.queue) + self.pending >= self.flush_rows:
                 self.flush()
                 flush_at = now() + self.flush_s
