@@ -65,6 +65,24 @@ def standardize(
             out[b, d] = (x - mean[d]) * scale[d]
 
 
+@native
+def newest_learned(
+    rows: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], learned: int, out: npt.NDArray[np.int64]
+) -> None:
+    """Histories i64[B, L] of the rows of all queries, one query after the other, so many of each: the newest that the
+    models have learned, for they know no others, at the end of each line of `out`. -1 stands for an unknown row."""
+    end = 0
+    for i in range(len(counts)):
+        start = end
+        end += counts[i]
+        at, place = end, out.shape[1]
+        while at > start and place > 0:
+            at -= 1
+            if 0 <= rows[at] < learned:
+                place -= 1
+                out[i, place] = rows[at]
+
+
 def word(value: Value) -> str:
     """A categorical raw value as its vocabulary spells it; '' for missing."""
     if isinstance(value, bool):

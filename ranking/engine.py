@@ -18,19 +18,16 @@ from ranking.bundle import Bundle
 from ranking.counts import LiveCounts
 from ranking.covisit import Covisits
 from ranking.device import place_index
-from ranking.encoding import Encoder
+from ranking.encoding import Encoder, newest_learned
 from ranking.filters.eligible import Eligible
 from ranking.forward import Forward, forward
 from ranking.index import Index
 from ranking.items import STATS_AT
+from ranking.leaders import leaders
 from ranking.live import Change, LiveItems
 from ranking.merge import Merged, Merger, Part
-from ranking.native import native
 from ranking.sources.base import Batch, Source
 from ranking.users import Users
-
-FEW = 64
-"""Places that are faster found by insertion than by sorting all."""
 
 USER_SOURCES = frozenset({"personal", "session", "new"})
 """The sources that search with the user's vector: where none is asked and nothing is ranked, the user tower rests."""
@@ -126,7 +123,10 @@ class BatchPath:
         numbers = [[q.features.get(one.source) for q in queries] for one in schema.dense]
         words = [[q.features.get(one.source) for q in queries] for one in schema.categorical]
         recent = [q.features.get(schema.history.source) for q in queries]
-        seen = [[*map(str, one if isinstance(one, list) else ()), *q.session] for one, q in zip(recent, queries, strict=True)]
+        seen = [
+            [*map(str, one if isinstance(one, list) else ()), *q.session]
+            for one, q in zip(recent, queries, strict=True)
+        ]
         history = np.full((size, schema.history.length), -1, np.int64)
         rows = items.row_of.rows([name for names in seen for name in names])
         newest_learned(rows, np.array([len(names) for names in seen]), items.learned, history)
@@ -231,46 +231,6 @@ def check(said: Scores, module: str) -> Scores:
     if not (said < np.inf).all():
         raise ValueError(f"the {module} answered with NaN or infinity")
     return said
-
-
-@native
-def newest_learned(rows: Rows, counts: Rows, learned: int, out: Rows) -> None:
-    """Puts each query's newest rows that the models have learned, of the `counts` of `rows` that are its own, at the end
-    of its line of out[B, L]. The models know no others."""
-    end = 0
-    for i in range(len(counts)):
-        start = end
-        end += counts[i]
-        at, place = end, out.shape[1]
-        while at > start and place > 0:
-            at -= 1
-            if 0 <= rows[at] < learned:
-                place -= 1
-                out[i, place] = rows[at]
-
-
-def leaders(scores: Scores, keep: int) -> Rows:
-    """The places of the best `keep`, best first, equals in the order in which they stand."""
-    if keep > FEW:
-        return np.argsort(-scores, kind="stable")[:keep]
-    out = np.empty(min(keep, len(scores)), np.int64)
-    lead(scores, out)
-    return out
-
-
-@native
-def lead(scores: Scores, out: Rows) -> None:
-    """Fills `out` with the places of the best, by insertion."""
-    filled = 0
-    for c in range(len(scores)):
-        if filled == len(out) and not scores[c] > scores[out[filled - 1]]:
-            continue
-        at = filled - 1 if filled == len(out) else filled
-        while at > 0 and scores[c] > scores[out[at - 1]]:
-            out[at] = out[at - 1]
-            at -= 1
-        out[at] = c
-        filled = min(filled + 1, len(out))
 
 
 def from_request(rows: Rows) -> Merged:

@@ -127,8 +127,9 @@ def code_row(context: Any, row: Any, user: Any, hidden: Any, coded: Any, width: 
 
 
 def tile(exact: bool) -> Any:
-    """The pass over ROWS candidates: addresses of their inputs (uint8 or float32 [ROWS, width]), of the weights as
-    `Fused` lays them out, of `scales` f32[ROWS], of `scale`, `bias`, `last` f32[outputs] and of the scores f32[ROWS]."""
+    """The pass over ROWS candidates. Its arguments: the addresses of their inputs (uint8 or float32 [ROWS, width]), of
+    the weights as `Fused` lays them out, of `scales` f32[ROWS], of `scale`, `bias` and `last` f32[outputs], and of the
+    scores f32[ROWS]."""
     size, each, kind, sums_of = (4, 1, FLOATS, FLOATS) if exact else (1, 4, INTS, INTS)
     number = FLOAT if exact else INT
 

@@ -98,8 +98,8 @@ def finish(
 
 
 class Exact:
-    """Scores, before any sigmoid, of one shopper's candidates in float32: one matrix product of torch's, and compiled code around it. Not
-    for concurrent callers."""
+    """Scores, before any sigmoid, of one shopper's candidates in float32: one matrix product of torch's, and compiled
+    code around it. Not for concurrent callers."""
 
     def __init__(self, mlp: Mlp) -> None:
         self.weight, self.bias = mlp.weight.t(), mlp.bias  # [H, M], [M]

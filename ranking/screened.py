@@ -21,8 +21,8 @@ from ranking.bundle import Bundle
 from ranking.exported import ExportedRanker, ExportedTower, user_inputs
 from ranking.factor import Factored, Mlp, factor, item_table
 from ranking.items import ItemTable
-from ranking.live import longer
 from ranking.layers import Fused, fits
+from ranking.live import longer
 from ranking.screen import Exact, Screen, hide, settle
 from ranking.traced import traced
 from ranking.users import I64, Users

@@ -102,7 +102,8 @@ def batch(rows: Sequence[Answered], requests: list[bytes], features: list[bytes]
         "features": features,
         "views": structs(
             "views", [len(one.views) for one in rows],
-            [name for one in rows for name in one.views], [view.status for view in views], [view.age_s for view in views],
+            [name for one in rows for name in one.views], [view.status for view in views],
+            [view.age_s for view in views],
         ),
         "sources": structs(
             "sources", [len(one.sources) for one in rows],

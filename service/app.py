@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -63,11 +62,7 @@ WARM_UPS = 3
 """Of each shape: the least of their times is what it takes, the first may have waited for anything."""
 FEWEST_IN_FLIGHT = 16
 """Where the limit on requests in flight begins at the least."""
-YOUNG = 10_000
-"""Objects that have come, less those that went, between two looks for garbage. An answer makes hundreds and leaves none
-behind in a cycle, so Python's 700 would have one look an answer or two."""
-TURN_S = 0.0005
-"""After which a thread that holds the interpreter gives way: Python's 5 ms are what a shopper would wait for the log."""
+YOUNG = 10_000  # objects between two looks for garbage: an answer makes hundreds, and leaves none in a cycle
 STORE_S = 2.0
 """How long a start waits for the store before it goes on without."""
 
@@ -160,7 +155,6 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG)
-        sys.setswitchinterval(TURN_S)
 
     async def _say_how_durable(self, pipeline: Pipeline) -> None:
         """A notice where a Redis that is not our own may lose what it has accepted."""

@@ -32,8 +32,8 @@ PLAIN = Call()
 
 
 def read_call(headers: Mapping[str, str]) -> Call:
-    """Of several timeouts the shortest; headers are looked up by lower-case names. Raises InvalidRequest for one that says
-    nothing that we know."""
+    """Of several timeouts the shortest; headers are looked up by lower-case names. Raises InvalidRequest for one that
+    says nothing that we know."""
     if not headers:
         return PLAIN
     priority = headers.get(PRIORITY.lower())

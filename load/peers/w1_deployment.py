@@ -35,7 +35,7 @@ repo = "{repo}"
 # The harness keeps 64 requests waiting on two cores and compares whole answers: they may wait, and none of them may be
 # made with less.
 [engine]
-slo_ms = 60
+slo_ms = 90
 
 [events]
 consume = false

@@ -29,7 +29,7 @@ class Answers:
         self.observer, self.most_body = observer, most_body
         self.recommender: Recommender | None = None
         self.decoders = {RECOMMENDATIONS: StrictDecoder(RecommendRequest), RANK: StrictDecoder(RankRequest)}
-        self.paths = {path.encode("ascii"): path for path in self.decoders}
+        self.paths: Mapping[bytes, str] = {path.encode("ascii"): path for path in self.decoders}
 
     def answering(self) -> Recommender:
         if self.recommender is None:

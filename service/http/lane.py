@@ -51,6 +51,7 @@ class Plain:
     path: bytes = b""
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    names: set[bytes] = field(default_factory=set)
     is_json: bool = False
     plain: bool = True
 
@@ -81,11 +82,9 @@ class Scanner:
             self.parser = None  # from here on nobody but aiohttp knows what is what
             return None
         found = self.found
-        if not (at_start and self.begun == self.ended == before + 1 and found.plain and found.is_json):
+        if not (at_start and self.begun == self.ended == before + 1 and found.plain):
             return None
         if len(data) - len(found.body) > MOST_HEAD or not 0 < len(found.body) <= self.most_body:
-            return None
-        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
         return found
 
@@ -99,13 +98,12 @@ class Scanner:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         found, name = self.found, name.lower()
-        if name == b"content-type":
-            found.plain = found.plain and not found.is_json
-            found.is_json = value.lower() in TYPES
-        elif name in OTHER_WAYS:
+        if name in found.names or name in OTHER_WAYS:
             found.plain = False
+        found.names.add(name)
+        if name == b"content-type":
+            found.is_json = value.lower() in TYPES
         elif (known := NAMES.get(name)) is not None:
-            found.plain = found.plain and known not in found.headers
             found.headers[known] = value.decode("utf-8", "surrogateescape")
 
     def on_body(self, body: bytes) -> None:
@@ -114,6 +112,12 @@ class Scanner:
 
     def on_message_complete(self) -> None:
         self.ended += 1
+        found, parser = self.found, self.parser
+        if found.plain and parser is not None:
+            found.plain = (
+                found.is_json and b"host" in found.names and parser.should_keep_alive()
+                and parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
+            )  # fmt: skip
 
 
 class Lane(web.RequestHandler):
@@ -182,7 +186,7 @@ class Lane(web.RequestHandler):
         else:
             self._close = True
 
-    async def shutdown(self, timeout: float | None = 15.0) -> None:
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the signature is aiohttp's
         if self.task is not None:
             self._close = True
             await asyncio.wait([self.task], timeout=timeout)
