@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
 PLAIN = frozenset({"recommendation_id", "endpoint", "model", "version", "took_ms", "batch_size"})
 """Columns that are written as `Answered` has them."""
 
-AT_ONCE = 128
+AT_ONCE = 64
 """Answers in one Arrow batch: a column's conversion keeps the interpreter's lock, and the event loop waits for it."""
 
 ATTEMPTS = 5
