@@ -16,6 +16,10 @@ from service.errors import DeadlineExceeded, Overloaded
 BULK_UP_TO = 0.7
 """Of the limit: beyond it bulk requests are refused, and only then do interactive ones get less."""
 
+PRICE, MOST_EARNED = 10, 100
+"""How many must have been answered within the limit for one to be let in beyond it, and how many count at the most. It
+gets what costs next to nothing; but without a bound a spike would leave nobody more than that."""
+
 
 class Limit(Protocol):
     """How many requests may be in flight."""
@@ -82,10 +86,14 @@ class GradientLimit:
 
 
 class Admitted:
-    """A request that is in until the end of the block. `pressure` is how full the gate was, 0 to 1; `elsewhere_s` what
-    it waited for others."""
+    """A request that is in until the end of the block. `pressure` is how full the gate was, 0 to 1, above it for one
+    that was let in beyond the limit; `elsewhere_s` what it waited for others."""
 
     __slots__ = ("began", "budget_s", "bulk", "elsewhere_s", "limiter", "pressure")
+
+    @property
+    def beyond(self) -> bool:
+        return self.pressure > 1.0
 
     def __init__(self, limiter: Limiter, budget_s: float, pressure: float, bulk: bool) -> None:
         self.limiter, self.budget_s, self.pressure, self.elsewhere_s = limiter, budget_s, pressure, 0.0
@@ -99,7 +107,8 @@ class Admitted:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         limiter = self.limiter
         now = limiter.clock()
-        if kind is None and not self.bulk:
+        if kind is None and not self.bulk and not self.beyond:
+            limiter.earned = min(limiter.earned + 1, MOST_EARNED)
             limiter.limit.success((now - self.began - self.elsewhere_s) / self.budget_s, limiter.in_flight, now)
         elif kind is not None and issubclass(kind, DeadlineExceeded):
             limiter.limit.dropped(limiter.in_flight, now)
@@ -116,10 +125,11 @@ class Limiter:
         self.limit, self.clock = limit, clock
         self.in_flight = self.bulk_in_flight = 0
         self.refused = {"interactive": 0, "bulk": 0}
+        self.earned = 0
 
     def full(self) -> bool:
         """Whether nobody would be let in, of whatever priority."""
-        return self.in_flight - self.bulk_in_flight + 1 > self.limit.size
+        return self.earned < PRICE and self.in_flight - self.bulk_in_flight + 1 > self.limit.size
 
     def refuse(self, *, bulk: bool = False) -> Overloaded:
         """Counts one as refused; the error says why."""
@@ -129,10 +139,13 @@ class Limiter:
     def admit(self, budget_s: float, *, bulk: bool = False) -> Admitted:
         """Lets a request in: `with limiter.admit(…) as admitted`. Raises Overloaded at once where there is no room.
 
-        Bulk requests that are in take no room from others, who go before them.
+        Bulk requests that are in take no room from others, who go before them. Of those beyond the limit a few are let
+        in all the same, by what was earned: better a popular list than none.
         """
         others = 0 if bulk else self.bulk_in_flight
         pressure = (self.in_flight - others + 1) / self.limit.size
-        if pressure > (BULK_UP_TO if bulk else 1.0):
+        if pressure > 1.0 and not bulk and self.earned >= PRICE:
+            self.earned -= PRICE
+        elif pressure > (BULK_UP_TO if bulk else 1.0):
             raise self.refuse(bulk=bulk)
         return Admitted(self, budget_s, pressure, bulk)

@@ -34,8 +34,8 @@ def rungs(query: Query, nprobe: int) -> tuple[str, ...]:
 
 
 def least_rung(pressure: float, rungs: int) -> int:
-    """How many rungs are given up because the gate is so full."""
-    return min(sum(pressure > edge for edge in PRESSURE), rungs)
+    """How many rungs are given up because the gate is so full; beyond the limit all, and the engine with them."""
+    return rungs + 1 if pressure > 1.0 else min(sum(pressure > edge for edge in PRESSURE), rungs)
 
 
 def without(query: Query, given_up: tuple[str, ...]) -> Query:

@@ -105,7 +105,7 @@ class Recommender:
 
     async def read(self, request: RecommendRequest | RankRequest, turn: Turn, admitted: Admitted) -> Shopper:
         """What is known of the shopper, read in the time that the engine leaves for it."""
-        allowed_s = self.shares.for_features(turn.budget, turn.place, self.engine.wait_s())
+        allowed_s = self.shares.for_features(turn.budget, turn.place, self.engine.wait_s()) * (not admitted.beyond)
         began = turn.trace.clock()
         shopper = await self.shoppers.read(request, allowed_s, turn.trace, turn.after)
         admitted.elsewhere_s = self.shares.store_s(turn.trace.clock() - began)

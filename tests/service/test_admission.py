@@ -108,6 +108,32 @@ class Fixed:
         self.told.append(("dropped", 1.0))
 
 
+def test_a_tenth_as_many_as_were_answered_are_let_in_beyond_the_limit() -> None:
+    """Ten at once at the most, none of them bulk, and what they take says nothing of the limit."""
+    limit = Fixed(1)
+    limiter = Limiter(limit, lambda: 0.0)
+    for _ in range(9):
+        with limiter.admit(1.0):
+            pass
+    with limiter.admit(1.0):
+        assert limiter.full()
+    with limiter.admit(1.0):
+        assert not limiter.full()
+        with pytest.raises(Overloaded), limiter.admit(1.0, bulk=True):
+            pass
+        with limiter.admit(1.0) as beyond:
+            assert beyond.beyond and limiter.full()
+            with pytest.raises(Overloaded), limiter.admit(1.0):
+                pass
+    assert len(limit.told) == 11
+    for _ in range(1000):
+        with limiter.admit(1.0):
+            pass
+    with limiter.admit(1.0):
+        others = [limiter.admit(1.0) for _ in range(10)]
+        assert limiter.full() and all(one.beyond for one in others)
+
+
 def test_beyond_the_limit_requests_are_refused_and_those_that_leave_make_room() -> None:
     limiter = Limiter(Fixed(2), lambda: 0.0)
     with limiter.admit(1.0) as first, limiter.admit(1.0) as second:

@@ -156,6 +156,18 @@ async def test_bulk_requests_are_refused_while_interactive_ones_are_let_in(clien
     assert one.limiter.refused == {"interactive": 0, "bulk": 2}
 
 
+async def test_beyond_the_limit_a_few_get_a_popular_list_and_neither_store_nor_engine_is_asked(client: Client) -> None:
+    one = recommender(client)
+    whole = await ask(client, user_id="u1", count=5)
+    one.limiter.limit, one.limiter.earned = Full(0.5), 10
+    asked = list[object]()
+    one.shoppers.features.read = one.engine.submit = asked.append  # type: ignore[method-assign,assignment]
+    found = await ask(client, user_id="u1", count=5)
+    assert found["degraded"] == ["last_known", "popular"] and len(found["items"]) == 5 and not asked
+    assert found["items"] != whole["items"] and one.limiter.earned == 0
+    await client.recommend(503, user_id="u1")
+
+
 async def test_a_full_gate_takes_the_ladder_before_it_refuses(client: Client) -> None:
     recommender(client).limiter.limit = Full(1.02)
     assert (await ask(client, user_id="u1", count=5))["degraded"] == ["candidates", "ranker"]

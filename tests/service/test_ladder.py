@@ -45,3 +45,4 @@ def test_each_rung_asks_for_less() -> None:
 def test_the_fuller_the_gate_the_more_is_given_up() -> None:
     assert [least_rung(pressure, 3) for pressure in (0.1, 0.75, 0.8, 0.9, 1.0)] == [0, 0, 1, 2, 3]
     assert least_rung(1.0, 1) == 1
+    assert (least_rung(1.1, 1), least_rung(1.1, 3)) == (2, 4)  # beyond the limit nothing is left of the ladder
