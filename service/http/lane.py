@@ -173,7 +173,7 @@ class Lane(web.RequestHandler):
     def write(self, reply: Reply) -> None:
         if self.transport is None:
             return
-        last = self._close or self._force_close or reply.status == 500
+        last = self._close or self._force_close
         self.transport.write(encode(reply, last=last))
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if last:

@@ -210,7 +210,7 @@ async def test_after_bytes_that_are_no_http_nothing_goes_the_straight_way(client
     assert not straight
 
 
-async def test_a_fault_of_our_own_is_a_500_that_ends_the_connection(
+async def test_a_fault_of_our_own_is_a_500_with_its_traceback_in_the_log(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def bug(*_: object) -> None:
@@ -219,8 +219,8 @@ async def test_a_fault_of_our_own_is_a_500_that_ends_the_connection(
     monkeypatch.setattr(answers, "read_call", bug)
     async with connection(client) as (reader, writer):
         writer.write(post())
-        status, headers, _ = await answer(reader)
-        assert status == 500 and headers["connection"] == "close" and not await reader.read()
+        status, _, body = await answer(reader)
+        assert status == 500 and isinstance(body, dict) and body["type"] == "urn:endcap:problem:internal-error"
     assert any(record.exc_info and record.exc_info[0] is ZeroDivisionError for record in caplog.records)
 
 
