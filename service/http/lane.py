@@ -149,15 +149,15 @@ class Lane(web.RequestHandler):
         if (refusal := self.host.refuse(path, trace)) is not None:
             self.write(refusal)
             return
-        self.task = self._loop.create_task(self.answer(self.host.reply(path, found.body, found.headers, trace)))
+        self.task = self._loop.create_task(self.answer(path, found, trace))
 
     def at_rest(self) -> bool:
         """Whether aiohttp waits for a request, and for no rest of one."""
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
-    async def answer(self, reply: Awaitable[Reply]) -> None:
+    async def answer(self, path: str, found: Plain, trace: Trace) -> None:
         try:
-            self.write(await reply)
+            self.write(await self.host.reply(path, found.body, found.headers, trace))
             if self.writing_paused:
                 await self._drain_helper()
         except ConnectionError:

@@ -44,6 +44,14 @@ async def answer(reader: asyncio.StreamReader) -> Answer:
     return int(status.split()[1]), headers, msgspec.json.decode(body) if json else body.decode()
 
 
+class Gone(asyncio.Transport):
+    """A connection that nobody is at the other end of."""
+
+    def write(self, data: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @pytest.fixture
 def straight(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the requests that went the straight way."""
@@ -240,6 +248,22 @@ async def test_a_client_that_goes_away_ends_its_request(client: Client, monkeypa
         await began.wait()
         writer.close()
         await ended.wait()
+
+
+async def test_clients_that_leave_at_once_cost_nothing_and_harm_nobody(client: Client) -> None:
+    """Also one whose request was read in the same turn as its end: a coroutine left unawaited would fail the test."""
+    for _ in range(50):
+        async with connection(client) as (_, writer):
+            writer.write(post())
+            writer.transport.abort()
+    lane = client.app.runner.server()  # type: ignore[union-attr,misc]
+    lane.connection_made(Gone())
+    await asyncio.sleep(0)
+    lane.data_received(post())
+    assert lane.task is not None
+    lane.connection_lost(None)
+    await asyncio.sleep(0.05)
+    await client.recommend(user_id="u1")
 
 
 async def test_what_is_being_answered_when_the_service_stops_is_answered_and_the_connection_closed(
