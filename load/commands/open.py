@@ -15,7 +15,7 @@ from load.http1 import parse_url
 from load.report import render
 from load.result import write_json
 from load.slo import parse_slo
-from load.traffic import read_users, template_users
+from load.traffic import chosen_users
 
 
 def add_to(subparsers: Any) -> None:
@@ -59,12 +59,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     for name in ("command", "users", "users_count", "user_template"):
         del values[name]
     target = parse_url(values["url"])
-    if arguments.users is None:
-        users = template_users(arguments.user_template or "u%05d", arguments.users_count)
-    elif arguments.user_template is None:
-        users = read_users(arguments.users)
-    else:
-        raise LoadError("--user-template belongs to --users-count, not to --users")
+    users = chosen_users(arguments.users, arguments.users_count, arguments.user_template)
+    assert users is not None  # the command line insists on one of them
     return Options(target=target, users=users, **values)
 
 
