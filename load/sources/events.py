@@ -17,6 +17,9 @@ from load.sources.tables import Tables, tables
 from load.traffic_log import Entry
 
 OPTIONAL = ("session_id", "quantity", "price")
+GENERIC_ONLY = (
+    "user_column", "item_column", "kind_column", "time_column", "request_kinds", "event_kinds", "item_in_view",
+)  # fmt: skip
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,7 @@ def entries(inputs: Sequence[Path], settings: Settings, account: Account) -> Ite
     """
     with tables() as database:
         if settings.format == "retail":
+            _only_shared(settings)
             spread_us = round((retail.SPREAD_S if settings.spread is None else settings.spread) * 1e6)
             made = retail.visits(database, inputs, settings, account, spread_us)
             yield from in_order(made, spread_us + retail.PURCHASE_US)
@@ -99,6 +103,13 @@ def _load(database: Tables, path: Path, settings: Settings) -> None:
     database.take(
         path, f"trim({user}), trim({item}), trim({kind}), microseconds({time}), nullif({session}, ''), {worth}, NULL"
     )
+
+
+def _only_shared(settings: Settings) -> None:
+    plain = Settings()
+    for name in GENERIC_ONLY:
+        if getattr(settings, name) != getattr(plain, name):
+            raise LoadError(f"--{name.replace('_', '-')} is no option of --format retail")
 
 
 def _kinds(text: str) -> list[str]:

@@ -123,3 +123,7 @@ def _told() -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise LoadError(str(error).partition("\n")[0]) from error
+    except RuntimeError as error:  # what DuckDB makes of a signal that came during a query
+        if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
+            raise error.__context__ from None
+        raise
