@@ -23,6 +23,7 @@ from load.traffic_log import Entry, Writer, fault, suffix_of
 
 KINDS = ("answers", "events", "access", "rates")
 SHOW_EVERY = 1_000
+NO_REQUEST = "no request that can be sent"
 COMMON = ("command", "out", "kind", "inputs")
 
 
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _terminated_as_interrupted(), Writer(arguments.out) as log, _progress(arguments.out) as show:
         for entry in source.entries(arguments.inputs, settings, account):
             if (wrong := fault(entry)) is not None:
-                account.drop(wrong)
+                account.drop(NO_REQUEST, wrong)
                 continue
             if log.rows == 0:
                 span[0] = entry.at_us

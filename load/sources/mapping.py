@@ -82,7 +82,7 @@ class Mapping:
                 continue
             values = {**known, **{name: unquote(text) for name, text in found.groupdict("").items()}}
             method, _, path = rule.send.partition(" ")
-            path = _filled(path, {name: quote(text, safe="") for name, text in values.items()})
+            path = _filled(path, {name: quote(values[name], safe="") for name in _names(path)})
             headers = {name: _filled(text, values) for name, text in rule.headers.items()}
             if rule.body is None:
                 return Entry(at_us, method, path, headers)
