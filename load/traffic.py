@@ -46,6 +46,17 @@ def template_users(template: str, count: int) -> list[str]:
     return users
 
 
+def chosen_users(file: Path | None, count: int | None, template: str | None) -> list[str] | None:
+    """User ids as a command line asks for them: of a file, or made up; None for neither. Raises LoadError for both."""
+    if count is None:
+        if template is not None:
+            raise LoadError("--user-template belongs to --users-count, not to --users")
+        return None if file is None else read_users(file)
+    if file is not None:
+        raise LoadError("--users-count: not allowed with --users")
+    return template_users(template or "u%05d", count)
+
+
 def zipf(population: int, size: int, exponent: float, seed: int) -> NDArray[np.int64]:
     """Draw `size` indices, int64[size], below `population`: the k-th most frequent in proportion to 1 / k**exponent.
 
