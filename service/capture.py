@@ -20,13 +20,15 @@ import msgspec
 from service.capture_body import NDJSON, Bodies, Cleaner, Sample
 from service.capture_files import Line, TrafficFiles, secret
 from service.config import CaptureConfig, Config
+from service.errors import CaptureError
 from service.http.tape import Seen
 
 AT_ONCE = 128
 MOST_BYTES = 64 << 20
-"""Of bodies that wait in memory."""
+"""Of bodies that wait to be cleaned, and again of lines that wait to be written."""
 SLICE_S = 0.05
 """How often it is looked what has queued: a little at a time, because a shopper may wait for the interpreter's lock."""
+TIDY_S = 60.0
 FOREVER_US = 2**63
 
 log = logging.getLogger(__name__)
@@ -64,14 +66,13 @@ class Capture:
             keep_s=config.max_days * 86400,
             clock=clock,
         )
-        self.origin_us = (
-            int(clock() * 1e6) - time.perf_counter_ns() // 1000
-        )  # a clock that is set puts no row out of order
+        # Once: a clock that is set meanwhile puts no row out of order.
+        self.origin_us = int(clock() * 1e6) - time.perf_counter_ns() // 1000
         self.written = self.failed = self.refused = self.unfit = 0
         self.put_rows = self.put_bytes = self.done_rows = self.done_bytes = 0
         self.queue: deque[Seen] = deque()
-        self.held: list[tuple[int, bytes, int]] = []  # time in us, line without it, bytes of the body as it came
-        self.last_us = 0
+        self.held: list[Line] = []  # a line without its time
+        self.held_bytes = self.last_us = 0
         self.bodies: Bodies | None = None
         self.told = False
         self.working = threading.Lock()
@@ -103,7 +104,10 @@ class Capture:
         if self.thread.is_alive():
             self.thread.join()
         self.flush()
-        self._upkeep(self.files.rotate)
+        try:
+            self.files.rotate()
+        except OSError as error:
+            self._failed(0, error)
 
     async def close(self) -> None:
         await asyncio.to_thread(self.stop)
@@ -116,20 +120,29 @@ class Capture:
             self._write(FOREVER_US)
 
     def _run(self) -> None:
-        flush_at = time.monotonic() + self.flush_s
+        now = time.monotonic
+        flush_at, tidy_at = now() + self.flush_s, now()
         while not self.stopping:
             self.wake.wait(SLICE_S)
             with self.working:
                 while self.queue:
                     self._convert()
-            if time.monotonic() >= flush_at:
+            if now() >= flush_at:
                 with self.working:
-                    now_us = self._at_us(time.perf_counter_ns())
-                    self._write(now_us - self.hold_us)
-                    if self.files.over(now_us - self.hold_us):
-                        self._upkeep(self.files.rotate)
-                    self._upkeep(self.files.tidy)
-                flush_at = time.monotonic() + self.flush_s
+                    self._pass(self._at_us(time.perf_counter_ns()) - self.hold_us, tidy=now() >= tidy_at)
+                flush_at = now() + self.flush_s
+                tidy_at = now() + TIDY_S if now() >= tidy_at else tidy_at
+
+    def _pass(self, before_us: int, *, tidy: bool) -> None:
+        """Writes what came before a time, ends the file when its hour is over, and sees to the others."""
+        self._write(before_us)
+        try:
+            if self.files.over(before_us):
+                self.files.rotate()
+            if tidy or self.files.untidy:
+                self.files.tidy()
+        except OSError as error:
+            self._failed(0, error)
 
     def _at_us(self, at_ns: int) -> int:
         return self.origin_us + at_ns // 1000
@@ -138,16 +151,20 @@ class Capture:
         """Turns some of what has queued into lines."""
         for _ in range(min(AT_ONCE, len(self.queue))):
             seen = self.queue.popleft()
-            size = 0 if seen.body is None else len(seen.body)
+            self.done_bytes += 0 if seen.body is None else len(seen.body)
             try:
                 line = self._line(seen)
             except Exception as error:  # noqa: BLE001 - whatever it is, the requests after this must still be written
                 self._failed(1, error)
                 line = None
+            if line is not None and self.held_bytes + len(line) > MOST_BYTES:  # what was compressed grows here
+                self.unfit += 1
+                line = None
             if line is None:
-                self._done(size)
+                self.done_rows += 1
             else:
-                self.held.append((self._at_us(seen.at_ns), line, size))
+                self.held.append((self._at_us(seen.at_ns), line))
+                self.held_bytes += len(line)
 
     def _line(self, seen: Seen) -> bytes | None:
         """A row without its time; None where it is not to be recorded."""
@@ -169,14 +186,10 @@ class Capture:
 
     def _open_bodies(self) -> Bodies:
         config = self.config
-        sample = cleaner = None
-        if config.share < 1 or config.hash:
-            key = secret(self.directory)
-            sample = Sample(config.share, key) if config.share < 1 else None
-            cleaner = Cleaner(config.drop, config.hash, key)
-        elif config.drop:
-            cleaner = Cleaner(config.drop, (), b"")
-        return Bodies(sample, cleaner if config.drop or config.hash else None, self.most_body)
+        key = secret(self.directory) if config.share < 1 or config.hash else b""
+        sample = Sample(config.share, key) if config.share < 1 else None
+        cleaner = Cleaner(config.drop, config.hash, key) if config.drop or config.hash else None
+        return Bodies(sample, cleaner, self.most_body)
 
     def _write(self, before_us: int) -> None:
         """Writes, in order, what came before a time."""
@@ -184,14 +197,15 @@ class Capture:
         count = next((place for place, one in enumerate(self.held) if one[0] >= before_us), len(self.held))
         ready, self.held = self.held[:count], self.held[count:]
         rows: list[Line] = []
-        for at_us, rest, size in ready:
+        for at_us, rest in ready:
             self.last_us = max(self.last_us, at_us)
             line = b'{"at_us":%d,%b' % (self.last_us, rest)
             if len(line) > self.files.file_bytes:
                 self.unfit += 1
             else:
                 rows.append((self.last_us, line))
-            self._done(size)
+            self.held_bytes -= len(rest)
+        self.done_rows += len(ready)
         written, wrong = self.files.append(rows)
         self.written += written
         if wrong is not None:
@@ -199,22 +213,16 @@ class Capture:
         elif rows:
             self.told = False
 
-    def _done(self, size: int) -> None:
-        self.done_rows += 1
-        self.done_bytes += size
-
     def _failed(self, count: int, why: Exception) -> None:
         self.failed += count
         if not self.told:
             self.told = True
-            said = f"{why.filename or self.directory}: {why.strerror}" if isinstance(why, OSError) else str(why)
+            said = f"{type(why).__name__}: {why}"
+            if isinstance(why, OSError):
+                said = f"{why.filename or self.directory}: {why.strerror}"
+            elif isinstance(why, CaptureError):
+                said = str(why)
             log.warning("capture: %s; requests are answered all the same, and counted as failed", said)
-
-    def _upkeep(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except OSError as error:
-            self._failed(0, error)
 
 
 def capture_of(directory: Path, config: Config) -> Capture | None:

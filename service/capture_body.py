@@ -20,8 +20,8 @@ from service.errors import MalformedBody
 from service.http.strict import LOOSE
 
 HASH_BYTES = 16
-WINDOW = {"gzip": 31, "deflate": 15}
-"""zlib's `wbits` of each content coding (RFC 9110)."""
+GZIP, ZLIB, RAW = 31, 15, -15
+"""zlib's `wbits`."""
 NDJSON = "application/x-ndjson"
 
 
@@ -46,12 +46,15 @@ def decoded(body: bytes, coding: str, most: int) -> bytes | None:
     than `most` bytes comes back one byte longer than that."""
     if coding == "identity":
         return body
-    if (bits := WINDOW.get(coding)) is None:
+    if coding not in ("gzip", "deflate"):
         return None
+    bits = GZIP if coding == "gzip" else ZLIB if body[:1] and body[0] & 15 == 8 else RAW  # as aiohttp tells them apart
+    reader = zlib.decompressobj(bits)
     try:
-        return zlib.decompressobj(bits).decompress(body, most + 1)
+        found = reader.decompress(body, most + 1)
     except zlib.error:
         return None
+    return found if reader.eof or len(found) > most else None
 
 
 def user_of(body: bytes) -> str | None:
