@@ -22,6 +22,7 @@ from service.http.strict import LOOSE
 HASH_BYTES = 16
 GZIP, ZLIB, RAW = 31, 15, -15
 """zlib's `wbits`."""
+PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 NDJSON = "application/x-ndjson"
 
 
@@ -103,7 +104,7 @@ class Cleaner:
             return "\n".join(self.text(line, lines=False) if line.strip() else "" for line in body.split(b"\n"))
         try:
             cleaned = self._clean(LOOSE.decode(body.decode("utf-8")), ())
-            text = json.dumps(cleaned, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text = PLAIN.encode(cleaned)
             text.encode("utf-8")  # half a surrogate pair is no text
         except (ValueError, RecursionError, MalformedBody):
             return "x" * len(body)

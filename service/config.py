@@ -143,10 +143,6 @@ def read_config(directory: Path) -> Config:
 
 def check_capture(path: Path, capture: CaptureConfig) -> None:
     """Raises ConfigError where two settings contradict each other."""
-    if capture.max_file_mb > capture.max_mb:
-        raise ConfigError(
-            f"{path}: capture.max_file_mb: {capture.max_file_mb:g} is more than max_mb {capture.max_mb:g}"
-        )
     if both := next((name for name in capture.hash if name in capture.drop), None):
         raise ConfigError(f"{path}: capture.hash: {both!r} is in drop as well")
 
