@@ -20,12 +20,11 @@ from features.freshness import Sampler, ViewSpec
 from features.intake import Intake, durability
 from features.online import OnlineReader
 from features.pipeline import Pipeline
-from features.popularity import Counted, Popularity
+from features.popularity import Popularity
 from features.store import connection
 from ranking.batch import Query
 from ranking.batcher import Desk, InlineEngine, LocalEngine
 from ranking.items import STATS_AT
-from ranking.live import Change
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
 from ranking.sources.new import New
@@ -37,6 +36,7 @@ from service.admission import GradientLimit, Limiter
 from service.answer_log import LOG, AnswerLog
 from service.answered import Answered
 from service.budget import Shares
+from service.capture import capture_of
 from service.config import Config, check_sources
 from service.engine_watch import EngineWatch
 from service.events import EventDoor
@@ -82,6 +82,7 @@ class App:
         self.versions: Versions | None = None
         self.feast: Feast | None = None
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
+        self.capture = self.metrics.capture = self.api.answers.capture = capture_of(directory, config)
         self.runner: web.AppRunner | None = None
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.notices: list[str] = []
@@ -110,6 +111,9 @@ class App:
     async def load(self) -> None:
         """Loads and checks the bundles, connects, warms up. Raises BundleError or FeaturesError."""
         config = self.config
+        if self.capture is not None:  # here, because a thread does not outlive a fork
+            self.capture.start()
+            self.closing.append(self.capture.close)
         prepared = self.prepared
         if prepared is None:
             prepared = await asyncio.to_thread(prepare, self.directory, config, SOURCES)
@@ -236,7 +240,7 @@ class App:
             return list(dict.fromkeys(one for bundle in versions.all() for one in list(bundle.items.ids)))
 
         follower = Popularity(self._pipeline(), project, known)
-        follower.start(lambda found: engine.change([as_change(one) for one in found]))
+        follower.start(lambda found: engine.change([(one.item_id, {**one.counts, STATS_AT: one.at}) for one in found]))
         self.closing.append(follower.stop)
         return follower
 
@@ -293,8 +297,3 @@ class App:
             await self.engine.stop()
         for close in reversed(self.closing):
             await close()
-
-
-def as_change(one: Counted) -> Change:
-    """What is counted of an item, as the engine takes it."""
-    return one.item_id, {**one.counts, STATS_AT: one.at}

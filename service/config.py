@@ -85,6 +85,29 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: Annotated[float, Meta(gt=0)] = 14.0
 
 
+FieldName = Annotated[str, Meta(pattern=r"^[^.\s]+(\.[^.\s]+)*$")]
+Recorded = Literal["/v1/recommendations", "/v1/rank", "/v1/events", "/v1/items"]
+
+
+class CaptureConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Recorded traffic. `drop` and `hash` name JSON fields, at any depth, with as much of their path as is needed.
+
+    `share` is of users. A file has at most `max_file_mb`, all of them together `max_mb` (1 MB is 1,000,000 bytes).
+    """
+
+    enabled: bool = False
+    share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    directory: Annotated[str, Meta(min_length=1)] = "log/traffic"
+    endpoints: Annotated[list[Recorded], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["/v1/recommendations", "/v1/rank", "/v1/events"]
+    )
+    drop: list[FieldName] = msgspec.field(default_factory=list)
+    hash: list[FieldName] = msgspec.field(default_factory=list)
+    max_file_mb: Annotated[float, Meta(gt=0)] = 64.0
+    max_mb: Annotated[float, Meta(gt=0)] = 1000.0
+    max_days: Annotated[float, Meta(gt=0)] = 7.0
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """All of endcap.toml. Relative paths are relative to the file."""
 
@@ -95,6 +118,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     models: ModelsConfig = ModelsConfig()
     events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
+    capture: CaptureConfig = CaptureConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -113,7 +137,14 @@ def read_config(directory: Path) -> Config:
         raise ConfigError(f"{path}: {wrong.path or 'top level'}: {wrong.message}")
     config = msgspec.convert(raw, Config)
     check_sources(directory, config, SOURCE_NAMES)
+    check_capture(path, config.capture)
     return config
+
+
+def check_capture(path: Path, capture: CaptureConfig) -> None:
+    """Raises ConfigError where two settings contradict each other."""
+    if both := next((name for name in capture.hash if name in capture.drop), None):
+        raise ConfigError(f"{path}: capture.hash: {both!r} is in drop as well")
 
 
 def not_finite(value: Any, path: str = "") -> Iterator[FieldError]:

@@ -13,6 +13,7 @@ ServiceError
  |- Overloaded         more requests are in flight than can be answered in time
  |- DeadlineExceeded   no answer in time
  |- ConfigError        endcap.toml cannot be used (never reaches a client)
+ |- CaptureError       the key of recorded traffic cannot be used (never reaches a client)
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ class Overloaded(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """No answer in the time that the request had."""
+
+
+class CaptureError(ServiceError):
+    """The key of recorded traffic cannot be used."""
 
 
 class ConfigError(ServiceError):

@@ -118,11 +118,13 @@ class EventCounts(Protocol):
 
 
 class LogCounts(Protocol):
-    """What became of answers in the serving log."""
+    """What became of answers in the serving log, or of requests in recorded traffic."""
 
     written: int
-    dropped: int
     failed: int
+
+    @property
+    def dropped(self) -> int: ...
 
 
 class Gate(Protocol):
@@ -174,6 +176,7 @@ class Metrics:
         self.project = ""
         self.feature_ages: Callable[[], dict[str, float]] = dict
         self.log: LogCounts | None = None
+        self.capture: LogCounts | None = None
         self.others: Callable[[], list[list[Family]]] = list
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -236,11 +239,15 @@ class Metrics:
             family.add_metric(["in_features"], self.consumer.consumed)
             family.add_metric(["unusable"], self.consumer.unusable)
             yield family
-        if self.log is not None:
-            family = CounterMetricFamily("endcap_log_answers", "Answers by their fate in the log.", labels=["outcome"])
-            for outcome in ("written", "dropped", "failed"):
-                family.add_metric([outcome], getattr(self.log, outcome))
-            yield family
+        for name, text, counts in (
+            ("endcap_log_answers", "Answers by their fate in the log.", self.log),
+            ("endcap_capture_requests", "Requests by their fate in recorded traffic.", self.capture),
+        ):
+            if counts is not None:
+                family = CounterMetricFamily(name, text, labels=["outcome"])
+                for outcome in ("written", "dropped", "failed"):
+                    family.add_metric([outcome], getattr(counts, outcome))
+                yield family
 
     def snapshot(self) -> list[Family]:
         """All of it as plain data."""

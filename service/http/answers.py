@@ -12,6 +12,7 @@ from service.call import read_call
 from service.errors import LOOKS, NotReady, Overloaded, look
 from service.http.respond import FAILED, Observer, Reply, problem_reply
 from service.http.strict import StrictDecoder
+from service.http.tape import Recorder
 from service.recommend import Recommender
 from service.trace import Trace
 from service.wire import RankRequest, RecommendRequest
@@ -28,6 +29,7 @@ class Answers:
     def __init__(self, observer: Observer, most_body: int) -> None:
         self.observer, self.most_body = observer, most_body
         self.recommender: Recommender | None = None
+        self.capture: Recorder | None = None
         self.decoders = {RECOMMENDATIONS: StrictDecoder(RecommendRequest), RANK: StrictDecoder(RankRequest)}
         self.paths: Mapping[bytes, str] = {path.encode("ascii"): path for path in self.decoders}
 

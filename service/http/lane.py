@@ -20,6 +20,7 @@ from aiohttp.http import SERVER_SOFTWARE
 
 from service.call import HEADERS
 from service.http.respond import Reply
+from service.http.tape import Recorder, Tape
 from service.trace import Trace
 
 MOST_HEAD = 8190
@@ -34,10 +35,11 @@ CLOSE = "Connection: close\r\n"
 
 
 class Host(Protocol):
-    """What answers. `most_body` is in bytes."""
+    """What answers. `most_body` is in bytes. `capture` records what comes; None where nothing is recorded."""
 
     paths: Mapping[bytes, str]
     most_body: int
+    capture: Recorder | None
 
     def refuse(self, path: str, trace: Trace) -> Reply | None: ...
 
@@ -62,10 +64,10 @@ class Scanner:
     The methods that begin with `on_` are llhttp's callbacks.
     """
 
-    __slots__ = ("begun", "ended", "found", "most_body", "parser", "paths")
+    __slots__ = ("begun", "ended", "found", "most_body", "parser", "paths", "tape")
 
-    def __init__(self, paths: Mapping[bytes, str], most_body: int) -> None:
-        self.paths, self.most_body = paths, most_body
+    def __init__(self, paths: Mapping[bytes, str], most_body: int, tape: Tape | None) -> None:
+        self.paths, self.most_body, self.tape = paths, most_body, tape
         self.begun = self.ended = 0
         self.found = Plain()
         self.parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -91,10 +93,14 @@ class Scanner:
     def on_message_begin(self) -> None:
         self.begun += 1
         self.found = Plain()
+        if self.tape is not None:
+            self.tape.begin()
 
     def on_url(self, url: bytes) -> None:
         self.found.path += url
         self.found.plain = self.found.path in self.paths
+        if self.tape is not None:
+            self.tape.target(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         found, name = self.found, name.lower()
@@ -105,10 +111,14 @@ class Scanner:
             found.is_json = value.lower() in TYPES
         elif (known := NAMES.get(name)) is not None:
             found.headers[known] = value.decode("utf-8", "surrogateescape")
+        if self.tape is not None:
+            self.tape.header(name, value)
 
     def on_body(self, body: bytes) -> None:
         if self.found.plain:
             self.found.body += body
+        if self.tape is not None and self.parser is not None:
+            self.tape.content(body, self.parser.get_method())
 
     def on_message_complete(self) -> None:
         self.ended += 1
@@ -118,6 +128,8 @@ class Scanner:
                 found.is_json and b"host" in found.names and parser.should_keep_alive()
                 and parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
             )  # fmt: skip
+        if self.tape is not None and parser is not None:
+            self.tape.complete(parser.get_method())
 
 
 class Lane(web.RequestHandler):
@@ -130,11 +142,18 @@ class Lane(web.RequestHandler):
     def __init__(self, manager: web.Server, host: Host, **options: object) -> None:
         super().__init__(manager, **options)  # type: ignore[arg-type]
         self.host = host
-        self.scanner = Scanner(host.paths, host.most_body)
+        self.tape = None if host.capture is None else Tape(host.capture)
+        self.scanner = Scanner(host.paths, host.most_body, self.tape)
         self.task: asyncio.Task[None] | None = None
         self.held: list[bytes] = []
 
     def data_received(self, data: bytes) -> None:
+        if self.tape is not None:
+            self.tape.arrived()
+        self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Reads what has come, now or while a request was being answered."""
         if self.task is not None:
             self.held.append(data)
             if len(self.held) == 1 and self.transport is not None:
@@ -168,7 +187,7 @@ class Lane(web.RequestHandler):
             held, self.held = self.held, []
             self.transport.resume_reading()
             for data in held:
-                self.data_received(data)
+                self.take(data)
 
     def write(self, reply: Reply) -> None:
         if self.transport is None:
