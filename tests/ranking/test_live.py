@@ -15,8 +15,9 @@ import torch
 from ranking.batch import Allowed, Query, Ranked
 from ranking.bundle import load_bundle
 from ranking.engine import BatchPath
-from ranking.live import LiveItems, longer
+from ranking.live import LiveItems
 from ranking.resident.path import ResidentPath
+from ranking.room import longer
 from service.app import SOURCES
 from tests.ranking.factory import CATEGORIES, make_bundle
 

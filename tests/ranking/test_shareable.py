@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from ranking.live import longer
+from ranking.room import longer
 from ranking.shareable import F32, shareable
 
 
