@@ -79,14 +79,22 @@ def find(popular: Rows, popularity: Floats, rows: Rows, counts: Floats, out: Row
 @native
 def move(before: Rows, gone: Rows, come: Rows, rows: Rows, out: Rows) -> None:
     """Fills `out` with `before` less the places in `gone`, and with the rows, each before the place in `come`."""
-    place, left, added = 0, 0, 0
-    for at in range(len(out)):
-        while left < len(gone) and gone[left] == place:
+    at, place, left, added = 0, 0, 0, 0
+    while at < len(out):
+        until = len(before)
+        if left < len(gone):
+            until = min(until, gone[left])
+        if added < len(rows):
+            until = min(until, come[added])
+        run = max(until - place, 0)
+        for i in range(run):
+            out[at + i] = before[place + i]
+        at += run
+        place += run
+        if left < len(gone) and gone[left] <= place:
             place += 1
             left += 1
-        if added < len(rows) and come[added] <= place:
+        elif added < len(rows) and come[added] <= place:
             out[at] = rows[added]
+            at += 1
             added += 1
-        else:
-            out[at] = before[place]
-            place += 1
