@@ -141,7 +141,8 @@ def stats_times(table: pa.Table, at: float) -> npt.NDArray[np.float64]:
 
 def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: float) -> ItemTable:
     """Reads and checks `items.parquet` and `embeddings.npy` of a bundle made at `at`. Raises BundleError."""
-    table = pq.read_table(directory / "items.parquet")
+    # By this thread: what Arrow's others have freed, malloc keeps.
+    table = pq.read_table(directory / "items.parquet", use_threads=False)
     wanted: dict[str, Any] = COLUMNS | dict.fromkeys(schema.columns())
     for name, kind in wanted.items():
         if name not in table.column_names:
