@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-memory bench-overload bench-peers bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-memory bench-overload bench-peers bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ bench-overload: $(VENV)/.installed  ## twice what the service can do, two priori
 # make bench-growth SIZES='10000 100000 1000000 5000000'
 bench-growth: $(VENV)/.installed  ## how cost grows with items, features, candidates and batch; made in var/growth, about 10 minutes (SIZES=)
 	$(BIN)/python -m infra.bench_growth $(if $(SIZES),--sizes $(SIZES))
+
+bench-items: $(VENV)/.installed  ## what an item change costs among a million, in var/growth (SIZES=)
+	$(BIN)/python -m infra.bench_items $(if $(SIZES),--sizes $(SIZES))
 
 bench-memory: $(VENV)/.installed  ## the memory of each process of `endcap serve` (DIR= WORKERS= USERS= a file of user ids)
 	$(BIN)/python -m infra.bench_memory --workers $(or $(WORKERS),2) --dir '$(or $(filter-out var/demo var/generic,$(DIR)),var/bench)' $(if $(USERS),--users '$(USERS)')

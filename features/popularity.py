@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from features.errors import FeatureStoreError
@@ -44,10 +45,11 @@ Apply = Callable[[Sequence[Counted]], None]
 
 
 class Popularity:
-    """Follows the counts of one Feast project's items. `ids` are those that the models know now."""
+    """Follows the counts of one Feast project's items. `ids` goes through those that the models know now: a million of
+    them are never a list."""
 
     def __init__(
-        self, pipeline: Pipeline, project: str, ids: Callable[[], Sequence[str]], *, every_s: float = 1.0
+        self, pipeline: Pipeline, project: str, ids: Callable[[], Iterable[str]], *, every_s: float = 1.0
     ) -> None:
         self.pipeline, self.ids, self.every_s = pipeline, ids, every_s
         self.counted, self.entity = Keys(project).counted, key_maker(project, "item_id")
@@ -90,9 +92,10 @@ class Popularity:
         found = await self.pipeline.execute(command)
         return [one.decode() for one in found[::2]], bytes(found[-1]) if found else since
 
-    async def hand_over(self, ids: Sequence[str], apply: Apply) -> None:
-        for start in range(0, len(ids), MOST):
-            if found := await self.read(ids[start : start + MOST]):
+    async def hand_over(self, ids: Iterable[str], apply: Apply) -> None:
+        left = iter(ids)
+        while some := list(islice(left, MOST)):
+            if found := await self.read(some):
                 apply(found)
 
     async def read(self, ids: Sequence[str]) -> list[Counted]:

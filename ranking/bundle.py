@@ -32,6 +32,7 @@ from ranking.lists import file
 from ranking.models import ModuleSpec, load_module
 from ranking.scanned import ScannedIndex, open_lists
 from ranking.schema import ItemSchema, UserSchema
+from ranking.shareable import mapped
 
 MANIFEST = "manifest.json"
 
@@ -152,8 +153,7 @@ def load_bundle(path: Path) -> Bundle:
     check_files(path, manifest)
     try:
         items = read_item_table(path, manifest.item, manifest.dimension, manifest.created_at.timestamp())
-        neighbors = np.load(path / "neighbors.npy", mmap_mode="c", allow_pickle=False)
-        neighbor_scores = np.load(path / "neighbor_scores.npy", mmap_mode="c", allow_pickle=False)
+        neighbors, neighbor_scores = mapped(path / "neighbors.npy"), mapped(path / "neighbor_scores.npy")
         index = index_of(path, manifest, items.embeddings)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BundleError(path, " ".join(str(error).split())) from error

@@ -9,9 +9,11 @@ import numpy.typing as npt
 
 from ranking.bundle import Bundle
 from ranking.encoding import Encoder, number
-from ranking.items import POPULARITY_OF, STATS_AT, ItemTable
+from ranking.items import POPULARITY_OF, STATS_AT
+from ranking.native import native
 
 Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Counts = Mapping[str, str | float | bool | None]
 """Columns of the item schema and STATS_AT, of when they are."""
 
@@ -24,6 +26,8 @@ class LiveCounts:
         dense = bundle.manifest.item.dense
         self.encoder = Encoder(dense, ())
         self.places = [(place, one.source) for place, one in enumerate(dense) if one.vocabulary is None]
+        # Compiled, or loaded, here and not between two batches.
+        reorder(bundle.items.popular, bundle.items.popularity, np.zeros(0, np.int64), np.zeros(0))
 
     def apply(self, counts: Mapping[str, Counts]) -> None:
         """What is not said of an item stays as it is; what is said of an unknown one is nothing."""
@@ -40,21 +44,57 @@ class LiveCounts:
         if items.counted:
             popularity = np.array([sum(number(facts.get(name)) for name in POPULARITY_OF) for _, facts in known])
             moved = (popularity != items.popularity[rows]) & ~np.isnan(popularity)
-            items.popularity[rows[moved]] = popularity[moved]
-            reorder(items, rows[moved])
+            reorder(items.popular, items.popularity, rows[moved], popularity[moved])
 
 
-def reorder(items: ItemTable, rows: Rows) -> None:
-    """Puts these rows where they belong in `popular`, whose other rows are in order: cheaper than sorting all."""
-    if not len(rows):
-        return
-    moved = np.zeros(len(items), bool)
-    moved[rows] = True
-    others = items.popular[~moved[items.popular]]
-    rows = rows[np.argsort(places(items, rows))]
-    items.popular[:] = np.insert(others, np.searchsorted(places(items, others), places(items, rows)), rows)
+def reorder(popular: Rows, popularity: Floats, rows: Rows, counts: Floats) -> None:
+    """Takes in that distinct rows int64[n] have these counts float64[n]: `popular` int64[N] is in order of `popularity`
+    float64[N] before and after, those alike by row. What lies between the places that rows leave and come to moves."""
+    order = np.lexsort((rows, -counts))
+    rows, counts = rows[order], counts[order]
+    gone, come = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    find(popular, popularity, rows, popularity[rows], gone)
+    find(popular, popularity, rows, counts, come)
+    popularity[rows] = counts
+    gone.sort()
+    first, last = (min(gone[0], come[0]), max(gone[-1] + 1, come[-1])) if len(rows) else (0, 0)
+    move(popular[first:last].copy(), gone - first, come - first, rows, popular[first:last])
 
 
-def places(items: ItemTable, rows: Rows) -> Rows:
-    """What `popular` is in order of: the more popular first, and of those alike the one that was there first."""
-    return rows - (items.popularity[rows].astype(np.int64) << 32)
+@native
+def find(popular: Rows, popularity: Floats, rows: Rows, counts: Floats, out: Rows) -> None:
+    """The place of each of the rows in `popular`, did it have such a count: before the first that comes after it."""
+    for i in range(len(rows)):
+        low, high = 0, len(popular)
+        while low < high:
+            middle = (low + high) // 2
+            row = popular[middle]
+            if popularity[row] > counts[i] or (popularity[row] == counts[i] and row < rows[i]):
+                low = middle + 1
+            else:
+                high = middle
+        out[i] = low
+
+
+@native
+def move(before: Rows, gone: Rows, come: Rows, rows: Rows, out: Rows) -> None:
+    """Fills `out` with `before` less the places in `gone`, and with the rows, each before the place in `come`."""
+    at, place, left, added = 0, 0, 0, 0
+    while at < len(out):
+        until = len(before)
+        if left < len(gone):
+            until = min(until, gone[left])
+        if added < len(rows):
+            until = min(until, come[added])
+        run = max(until - place, 0)
+        for i in range(run):
+            out[at + i] = before[place + i]
+        at += run
+        place += run
+        if left < len(gone) and gone[left] <= place:
+            place += 1
+            left += 1
+        elif added < len(rows) and come[added] <= place:
+            out[at] = rows[added]
+            at += 1
+            added += 1

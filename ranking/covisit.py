@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranking.native import native
+from ranking.room import longer
 
 RECENCY_DECAY = 0.9
 """Each step back in the history weighs this much of the step after it."""
@@ -22,8 +23,13 @@ class Covisits:
     """
 
     def __init__(self, neighbors: npt.NDArray[np.int32], scores: Scores) -> None:
+        self.place: Rows = np.zeros(0, np.int64)
+        self.grow(neighbors, scores)
+
+    def grow(self, neighbors: npt.NDArray[np.int32], scores: Scores) -> None:
+        """The same with rows behind them that came since."""
         self.neighbors, self.scores = neighbors, scores
-        self.place: Rows = np.full(len(neighbors), -1, np.int64)
+        self.place = longer(self.place, len(neighbors) - len(self.place), -1)
 
     def accumulate(self, history: Rows) -> tuple[Rows, Scores]:
         """Sums the neighbour scores of a history int64[L] (newest last, -1 empty), newer items weighing more.

@@ -66,20 +66,16 @@ class BatchPath:
         self.encoder = Encoder(user.dense, user.categorical)
         self.index = index or place_index(bundle, device)
         self.live, self.counts = LiveItems(bundle), LiveCounts(bundle)
-        self.look_again()  # the models have taken the item table in when they were made
+        self.eligible, self.merger = Eligible(bundle.items), Merger(len(bundle.items))
+        self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
 
     def lay_out(self, rows: Rows) -> None:
         """Takes the item table as it is now; no other row than `rows` is other than before."""
-        self.look_again(rows)
-        self.models.lay_out(self.bundle.items, rows)
-
-    def look_again(self, rows: Rows | None = None) -> None:
-        """What is kept beside the item table, made again where it has grown."""
         bundle = self.bundle
-        self.eligible = Eligible(bundle.items)
-        if rows is None or len(bundle.items) > len(self.merger.marks):
-            self.covisits = Covisits(bundle.neighbors, bundle.neighbor_scores)
-            self.merger: Merger = Merger(len(bundle.items))
+        self.eligible.look_again(bundle.items)
+        self.merger.grow(len(bundle.items))
+        self.covisits.grow(bundle.neighbors, bundle.neighbor_scores)
+        self.models.lay_out(bundle.items, rows)
 
     def change(self, changes: Sequence[Change]) -> None:
         """Applies item changes: what a shop says of items and, with STATS_AT, what has been counted of them.

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ranking.encoding import Encoder
 from ranking.errors import BundleError
 from ranking.schema import ItemSchema
+from ranking.shareable import mapped, shared
 from ranking.texts import RowOf, Texts
 
 COLUMNS = {"item_id": "string", "title": "string", "category": "string", "price": "double", "in_stock": "bool",
@@ -107,16 +108,16 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
         row_of=RowOf(ids),
         titles=Texts(table["title"]),
         categories=category.dictionary.to_pylist(),
-        category=category.indices.to_numpy(zero_copy_only=False).astype(np.int32),
-        price=table["price"].to_numpy(zero_copy_only=False).astype(np.float32),
-        in_stock=table["in_stock"].to_numpy(zero_copy_only=False).astype(bool),
-        popularity=popularity,
+        category=shared(category.indices.to_numpy(zero_copy_only=False).astype(np.int32)),
+        price=shared(table["price"].to_numpy(zero_copy_only=False).astype(np.float32)),
+        in_stock=shared(table["in_stock"].to_numpy(zero_copy_only=False).astype(bool)),
+        popularity=shared(popularity),
         counted=not popularity.any() or np.array_equal(popularity, popularity_of(table)),
-        popular=np.argsort(-popularity, kind="stable").astype(np.int64),
-        dense=dense,
-        categorical=categorical,
+        popular=shared(np.argsort(-popularity, kind="stable").astype(np.int64)),
+        dense=shared(dense),
+        categorical=shared(categorical),
         embeddings=embeddings,
-        stats_at=stats_times(table, at),
+        stats_at=shared(stats_times(table, at)),
         learned=len(ids),
     )
 
@@ -140,7 +141,8 @@ def stats_times(table: pa.Table, at: float) -> npt.NDArray[np.float64]:
 
 def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: float) -> ItemTable:
     """Reads and checks `items.parquet` and `embeddings.npy` of a bundle made at `at`. Raises BundleError."""
-    table = pq.read_table(directory / "items.parquet")
+    # By this thread: what Arrow's others have freed, malloc keeps.
+    table = pq.read_table(directory / "items.parquet", use_threads=False)
     wanted: dict[str, Any] = COLUMNS | dict.fromkeys(schema.columns())
     for name, kind in wanted.items():
         if name not in table.column_names:
@@ -151,8 +153,8 @@ def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: flo
     for name in ("item_id", "title", "category", "in_stock", "popularity"):
         if table[name].null_count:
             raise BundleError(directory, f"column {name} has {table[name].null_count} nulls", file="items.parquet")
-    # Copy-on-write: torch wants an array that it may write to, and the pages are still shared between processes.
-    embeddings = np.load(directory / "embeddings.npy", mmap_mode="c", allow_pickle=False)
+    # Writable, as torch wants it, and the pages are still shared between processes.
+    embeddings = mapped(directory / "embeddings.npy")
     if embeddings.shape != (table.num_rows, dimension) or embeddings.dtype != np.float32:
         wanted_shape = f"float32[{table.num_rows}, {dimension}]"
         found = f"{embeddings.dtype}{list(embeddings.shape)}"

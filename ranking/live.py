@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ranking.bundle import Bundle
+from ranking.centres import Centres
 from ranking.encoding import Encoder, number
 from ranking.items import NEVER
+from ranking.room import longer
 
 Fact = str | float | bool | None
 Change = tuple[str, Mapping[str, Fact]]
@@ -43,6 +43,11 @@ class LiveItems:
         self.encoder = Encoder(schema.dense, schema.categorical)
         self.dense = {one.source: place for place, one in enumerate(schema.dense)}
         self.categorical = {one.source: place for place, one in enumerate(schema.categorical)}
+        items = bundle.items
+        self.codes = {name: code for code, name in enumerate(items.categories)}
+        self.centres = Centres(
+            items.embeddings[: items.learned], items.category[: items.learned], len(items.categories)
+        )
         self.removed: dict[str, Removed] = {}
         self.waiting: dict[str, dict[str, Fact]] = {}  # of items that have no row: untitled, or removed before we knew
 
@@ -89,7 +94,7 @@ class LiveItems:
             elif fact == "price":
                 items.price[row] = np.nan if value is None else number(value)
             elif fact == "category":
-                items.category[row] = self.category(str(value))
+                self.categorize(row, self.category(str(value)))
             if fact in self.dense:
                 items.dense[row, self.dense[fact]] = self.encode_dense(fact, value)
             if fact in self.categorical:
@@ -111,10 +116,16 @@ class LiveItems:
 
     def category(self, name: str) -> int:
         """The category's code, a new one where it is new."""
-        categories = self.bundle.items.categories
-        if name not in categories:
-            categories.append(name)
-        return categories.index(name)
+        if name not in self.codes:
+            self.codes[name] = len(self.codes)
+            self.bundle.items.categories.append(name)
+        return self.codes[name]
+
+    def categorize(self, row: int, code: int) -> None:
+        items = self.bundle.items
+        if row < items.learned:
+            self.centres.move(items.embeddings[row], int(items.category[row]), code)
+        items.category[row] = code
 
     def encode_dense(self, name: str, value: Fact) -> np.float32:
         place = self.dense[name]
@@ -150,23 +161,4 @@ class LiveItems:
     def place(self, row: int) -> None:
         """Puts a new item where the learned ones of its category are; where there are none, where all are."""
         items = self.bundle.items
-        learned = items.embeddings[: items.learned]
-        alike = learned[items.category[: items.learned] == items.category[row]]
-        centre = (alike if len(alike) else learned).mean(0)
-        items.embeddings[row] = centre / max(float(np.linalg.norm(centre)), 1e-12)
-
-
-def longer(array: npt.NDArray[Any], count: int, fill: Any) -> npt.NDArray[Any]:
-    """The array with `count` more rows of `fill`. The rows before stay in place where its buffer has room."""
-    size = len(array) + count
-    room = array.base
-    if not (isinstance(room, np.ndarray) and starts_alike(room, array) and len(room) >= size):
-        room = np.empty((size + size // 8 + 64, *array.shape[1:]), array.dtype)
-        room[: len(array)] = array
-    room[len(array) : size] = fill
-    return room[:size]
-
-
-def starts_alike(room: npt.NDArray[Any], array: npt.NDArray[Any]) -> bool:
-    same = room.shape[1:] == array.shape[1:] and room.dtype == array.dtype and room.flags.writeable
-    return same and room.ctypes.data == array.ctypes.data and room.flags.c_contiguous
+        items.embeddings[row] = self.centres.of(int(items.category[row]))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ranking.batch import Rows, Scores
 from ranking.native import native
+from ranking.room import longer
 
 Mask = npt.NDArray[np.bool_]
 Part = tuple[int, Scores, Rows]
@@ -24,8 +25,12 @@ class Merger:
     """
 
     def __init__(self, size: int) -> None:
-        self.marks: Rows = np.zeros(size, np.int64)
+        self.marks: Rows = longer(np.zeros(0, np.int64), size, 0)
         self.query = 0
+
+    def grow(self, size: int) -> None:
+        """Rows that came behind the others."""
+        self.marks = longer(self.marks, size - len(self.marks), 0)
 
     def merge(self, parts: Sequence[Part], allowed: Mask, excluded: Rows) -> Merged:
         """The candidates that may be answered, sources in the order of `parts`, the first proposal of a row standing.

@@ -22,7 +22,7 @@ from ranking.exported import ExportedRanker, ExportedTower, user_inputs
 from ranking.factor import Factored, Mlp, factor, item_table
 from ranking.items import ItemTable
 from ranking.layers import Fused, fits
-from ranking.live import longer
+from ranking.room import longer
 from ranking.screen import Exact, Screen, hide, settle
 from ranking.traced import traced
 from ranking.users import I64, Users
@@ -81,12 +81,12 @@ class ScreenedForward:
             self.screen = None
 
     def lay_out(self, items: ItemTable, rows: Rows | None = None) -> None:
-        columns: dict[str, npt.NDArray[Any]] = {
-            "rows": np.arange(len(items)), "item_embedding": items.embeddings,
-            "item_dense": items.dense, "item_categorical": items.categorical,
-        }  # fmt: skip
         at = slice(None) if rows is None else rows
-        inputs = [torch.from_numpy(np.ascontiguousarray(columns[name][at])) for name in self.factored.item_inputs]
+        columns: dict[str, npt.NDArray[Any]] = {
+            "rows": np.arange(len(items)) if rows is None else rows, "item_embedding": items.embeddings[at],
+            "item_dense": items.dense[at], "item_categorical": items.categorical[at],
+        }  # fmt: skip
+        inputs = [torch.from_numpy(np.ascontiguousarray(columns[name])) for name in self.factored.item_inputs]
         found = item_table(self.factored.item, inputs, self.factored.width)
         if rows is None:
             self.table: npt.NDArray[np.float32] = found

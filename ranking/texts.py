@@ -102,6 +102,7 @@ class RowOf:
         if (twice := fill(ids.block, ids.ends, self.slots)) != EMPTY:
             raise ValueError(f"has {ids[twice]!r} twice")
         self.changed: dict[str, int] = {}  # EMPTY where it was taken out
+        self.get("")  # compiled, or loaded, here and not between two batches
 
     def rows(self, names: Sequence[str]) -> I64:
         """int64[n], -1 for each id that is unknown."""

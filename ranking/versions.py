@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ranking.bundle import Bundle, load_bundle, versions
@@ -42,6 +42,13 @@ class Versions:
 
     def all(self) -> list[Bundle]:
         return [bundle for loaded in self.bundles.values() for bundle in loaded.values()]
+
+    def item_ids(self) -> Iterator[str]:
+        """The ids of every version's items, each once; those that are added meanwhile too. Holds no list of them."""
+        seen: list[Bundle] = []
+        for bundle in self.all():
+            yield from (one for one in bundle.items.ids if not any(one in before.items.row_of for before in seen))
+            seen.append(bundle)
 
 
 def load_versions(models: Path, wanted: Iterable[str], keep: int) -> Versions:

@@ -235,11 +235,7 @@ class App:
 
     def _open_popularity(self, project: str, engine: InlineEngine | LocalEngine, versions: Versions) -> Popularity:
         """Has what live events say of items applied between two batches."""
-
-        def known() -> list[str]:
-            return list(dict.fromkeys(one for bundle in versions.all() for one in list(bundle.items.ids)))
-
-        follower = Popularity(self._pipeline(), project, known)
+        follower = Popularity(self._pipeline(), project, versions.item_ids)
         follower.start(lambda found: engine.change([(one.item_id, {**one.counts, STATS_AT: one.at}) for one in found]))
         self.closing.append(follower.stop)
         return follower

@@ -18,9 +18,15 @@ class Eligible:
     """The filter of one item table. Prices that are unknown fail any price condition."""
 
     def __init__(self, items: ItemTable) -> None:
+        self.codes: dict[str, int] = {}
+        self.look_again(items)
+
+    def look_again(self, items: ItemTable) -> None:
+        """Takes the item table as it is now. Categories are only ever added."""
         self.items = items
-        self.codes = {name: code for code, name in enumerate(items.categories)}
-        self.out_of_stock = float(1 - items.in_stock.mean()) if len(items) else 0.0
+        known = len(self.codes)
+        self.codes |= {name: code for code, name in enumerate(items.categories[known:], known)}
+        self.out_of_stock = 1 - np.count_nonzero(items.in_stock) / len(items) if len(items) else 0.0
         self.mostly_in_stock = 1 - self.out_of_stock >= MOSTLY_IN_STOCK
 
     def mask(self, query: Query, excluded: Rows) -> npt.NDArray[np.bool_] | None:

@@ -39,10 +39,12 @@ def serve(
 
 def run(here: Deployment, host: str | None, port: int | None, ready: Any) -> None:
     """In this process. What it needs is imported here: a process that only waits for workers needs none of it."""
+    from service.lean import allocate_plainly, keep_pandas_out
+
+    allocate_plainly()
     import uvloop
 
     from service import app, process
-    from service.lean import keep_pandas_out
 
     keep_pandas_out()
     host = host or here.config.service.host
@@ -71,6 +73,9 @@ def supervise(
     with held, tempfile.TemporaryDirectory(prefix="endcap-") as folder:
 
         def load() -> Callable[[], None]:
+            from service.lean import allocate_plainly
+
+            allocate_plainly()
             from service.commands.workers import supervised
 
             return supervised(here, config, host, bound, workers, Path(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -74,6 +74,30 @@ async def test_more_items_than_are_asked_for_in_one_look_are_all_handed_over(
     await count(store, [event for item in KNOWN for event in bought(item, 2)])
     await one.until(**dict.fromkeys(KNOWN, 2))
     await one.popularity.stop()
+
+
+async def test_no_more_ids_are_taken_than_are_asked_for_in_one_look(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million of them are never in memory together."""
+    monkeypatch.setattr(module, "MOST", 7)
+    taken, seen = 0, []
+
+    def ids() -> Iterator[str]:
+        nonlocal taken
+        for taken, one in enumerate(KNOWN, 1):  # noqa: B007 - how far it came
+            yield one
+
+    popularity = Popularity(store.pipeline(), store.project, ids)
+
+    async def read(some: Sequence[str]) -> list[Counted]:
+        seen.append((len(some), taken))
+        return []
+
+    monkeypatch.setattr(popularity, "read", read)
+    await popularity.hand_over(ids(), lambda found: None)
+    assert seen == [*((7, 7 * n) for n in range(1, 6)), (5, 40)]
+    await popularity.stop()
 
 
 async def test_who_has_not_looked_for_long_reads_all_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from ranking.batch import Query
 from ranking.bundle import load_bundle
+from ranking.counts import reorder
 from ranking.engine import BatchPath
 from ranking.items import STATS_AT, encode_items
 from ranking.live import Change
@@ -110,3 +111,20 @@ def test_only_the_rows_that_changed_are_laid_out_anew(path: BatchPath, columns: 
     path.change([counts("i00007"), *new, ("i00003", {"price": 2.0}), ("unknown", {"price": 1.0})])
     path.change([("unknown", {"price": 1.0})])
     assert asked == [[3, 7, *([SIZE] if new else [])]]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_order_is_that_of_sorting_whatever_moves_wherever(seed: int) -> None:
+    """None, one or all of the rows, up, down or to where they are, and many of them alike."""
+    rng = np.random.default_rng(seed)
+    size, most = int(rng.integers(1, 40)), int(rng.integers(1, 6))
+    popularity = rng.integers(0, most, size) / 2
+    popular = np.argsort(-popularity, kind="stable")
+    for _ in range(20):
+        rows = rng.permutation(size)[: rng.integers(0, size + 1)]
+        counts = rng.integers(0, most, len(rows)) / 2
+        expected = popularity.copy()
+        expected[rows] = counts
+        reorder(popular, popularity, rows, counts)
+        assert np.array_equal(popularity, expected)
+        assert popular.tolist() == np.argsort(-expected, kind="stable").tolist()

@@ -15,8 +15,11 @@ import torch
 from ranking.batch import Allowed, Query, Ranked
 from ranking.bundle import load_bundle
 from ranking.engine import BatchPath
-from ranking.live import LiveItems, longer
+from ranking.filters.eligible import Eligible
+from ranking.items import STATS_AT
+from ranking.live import LiveItems
 from ranking.resident.path import ResidentPath
+from ranking.room import longer
 from service.app import SOURCES
 from tests.ranking.factory import CATEGORIES, make_bundle
 
@@ -212,6 +215,53 @@ def test_many_new_items_one_by_one_keep_every_row_in_place(path: BatchPath) -> N
 def test_what_is_unknown_and_untitled_is_no_new_item(path: BatchPath) -> None:
     path.change([("ghost", {"price": 1.0}), ("gone", {"title": "x", "category": "y", "removed": True})])
     assert len(path.bundle.items) == 400
+
+
+COLUMNS = ("category", "price", "in_stock", "popularity", "popular", "dense", "categorical", "embeddings", "stats_at")
+
+
+def by_copy(path: BatchPath) -> BatchPath:
+    """The same with no room behind any column: the first new item copies every one."""
+    bundle = path.bundle
+    columns = {name: getattr(bundle.items, name).copy() for name in COLUMNS}
+    bundle.items = replace(bundle.items, **columns)
+    bundle.neighbors, bundle.neighbor_scores = bundle.neighbors.copy(), bundle.neighbor_scores.copy()
+    return BatchPath(bundle, SOURCES, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_growing_in_place_equals_growing_by_copy(tmp_path: Path, seed: int) -> None:
+    """Any changes, within the room and beyond it: every column, what is kept beside them, and every answer."""
+    rng, directory = random.Random(seed), make_bundle(tmp_path, 300)
+    ours, theirs = (BatchPath(load_bundle(directory), SOURCES, torch.device("cpu")) for _ in range(2))
+    theirs, there = by_copy(theirs), {name: getattr(ours.bundle.items, name).ctypes.data for name in COLUMNS}
+    fresh = 0
+    for turn in range(30):
+        changes: list[Any] = []
+        for _ in range(rng.randrange(1, 9)):
+            some = f"i{rng.randrange(300):05d}"
+            fresh += 1
+            changes += rng.choice([
+                [(f"new{fresh}", {"title": "New", "category": rng.choice([*CATEGORIES, "Sundials"]), "price": 2.0})],
+                [(some, {"price": rng.random()})], [(some, {"in_stock": rng.random() < 0.5})],
+                [(some, {"category": rng.choice([*CATEGORIES, "Hats"])})], [(some, {"removed": rng.random() < 0.5})],
+                [(some, {"events_30d": rng.randrange(9), "purchases_30d": rng.randrange(4), STATS_AT: 1e9 + turn})],
+            ])  # fmt: skip
+        if turn == 20:
+            changes += [(f"more{n}", {"title": "One of many", "category": CATEGORIES[n % 5]}) for n in range(150)]
+        ours.change(changes)
+        theirs.change(changes)
+        if turn < 20:
+            assert {name: getattr(ours.bundle.items, name).ctypes.data for name in COLUMNS} == there
+        for name in COLUMNS:
+            np.testing.assert_array_equal(getattr(ours.bundle.items, name), getattr(theirs.bundle.items, name), name)
+        assert np.array_equal(ours.bundle.neighbors, theirs.bundle.neighbors)
+        sizes = len(ours.merger.marks), len(ours.covisits.place), len(ours.bundle.neighbor_scores)
+        assert set(sizes) == {len(ours.bundle.items)} and (ours.covisits.place == -1).all()
+        fresh_look = Eligible(ours.bundle.items)
+        assert fresh_look.codes == ours.eligible.codes and fresh_look.out_of_stock == ours.eligible.out_of_stock
+        found, expected = (ask(path, sources={**HOME, "new": 9}, new=3) for path in (ours, theirs))
+        assert np.array_equal(found.rows, expected.rows) and np.array_equal(found.scores, expected.scores)
 
 
 def test_an_array_grows_in_place_where_its_buffer_has_room() -> None:
