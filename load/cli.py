@@ -7,20 +7,19 @@ why), 130 when it was interrupted.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
+from load import arguments as types
 from load.bench import Options, play
+from load.commands import replay
 from load.errors import LoadError
 from load.http1 import parse_url
 from load.report import render
 from load.result import write_json
-from load.slo import parse_slo
 from load.traffic import read_users, template_users
 
 
@@ -35,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line (without the program's name; None: this process's own) and return its exit status."""
     try:
         arguments = _parser().parse_args(argv)
+        if arguments.command == "replay":
+            return replay.run(arguments)
         options = _options(arguments)
         result = play(options)
         if arguments.json is not None:
@@ -51,27 +52,37 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m load.cli", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    command = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser(
-        "open", help="open loop: each request at its time, whatever the server does"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    replay.add_to(commands)
+    command = commands.add_parser("open", help="open loop: each request at its time, whatever the server does")
     add = command.add_argument
     add("url", metavar="URL", help="where to POST, such as http://127.0.0.1:8080/v1/recommendations")
-    add("--rate", type=_number(above=0), required=True, help="requests/s, on average")
-    add("--duration", type=_number(above=0), required=True, help="seconds measured")
-    add("--warmup", type=_number(least=0), default=3.0, help="seconds of the same before that, not measured [3]")
+    add("--rate", type=types.number(above=0), required=True, help="requests/s, on average")
+    add("--duration", type=types.number(above=0), required=True, help="seconds measured")
+    add("--warmup", type=types.number(least=0), default=3.0, help="seconds of the same before that, not measured [3]")
     add("--schedule", choices=("poisson", "constant"), default="poisson", help="how arrivals are spaced [poisson]")
     users = command.add_mutually_exclusive_group(required=True)
     users.add_argument("--users", type=Path, metavar="FILE", help="user ids, one a line")
-    users.add_argument("--users-count", type=_whole(1), metavar="N", help="made-up user ids, from --user-template")
+    users.add_argument("--users-count", type=types.whole(1), metavar="N", help="made-up user ids, from --user-template")
     add("--user-template", metavar="T", help="printf template of a made-up id, counted from 0 [u%%05d]")
-    add("--zipf", type=_number(least=0), default=1.0, help="exponent of how unevenly users come back; 0: evenly [1]")
+    add(
+        "--zipf",
+        type=types.number(least=0),
+        default=1.0,
+        help="exponent of how unevenly users come back; 0: evenly [1]",
+    )
     add("--placement", default="home", help="[home]")
-    add("--count", type=_whole(1), default=20, help="items to ask for [20]")
-    add("--seed", type=_whole(0), default=1, help="of the schedule and the draw of users [1]")
-    add("--connections", type=_whole(1), default=128, help="at most; what waits for one counts as latency [128]")
-    add("--grace", type=_number(above=0), default=5.0, help="seconds to wait for the last answers, or to connect [5]")
-    add("--slo", type=_slo, default=(), help="upper bounds: p99=20ms,errors=0.1%%; also max, p99.9 ..., degraded")
-    add("--pid", type=_whole(1), action="append", default=[], help="server process to account for; repeatable")
+    add("--count", type=types.whole(1), default=20, help="items to ask for [20]")
+    add("--seed", type=types.whole(0), default=1, help="of the schedule and the draw of users [1]")
+    add("--connections", type=types.whole(1), default=128, help="at most; what waits for one counts as latency [128]")
+    add(
+        "--grace",
+        type=types.number(above=0),
+        default=5.0,
+        help="seconds to wait for the last answers, or to connect [5]",
+    )
+    add("--slo", type=types.slo, default=(), help="upper bounds: p99=20ms,errors=0.1%%; also max, p99.9 ..., degraded")
+    add("--pid", type=types.whole(1), action="append", default=[], help="server process to account for; repeatable")
     add("--json", type=Path, metavar="OUT", help="write the result here too")
     return parser
 
@@ -91,35 +102,6 @@ def _options(arguments: argparse.Namespace) -> Options:
     else:
         raise LoadError("--user-template belongs to --users-count, not to --users")
     return Options(target=target, users=users, **values)
-
-
-def _number(*, above: float = -math.inf, least: float = -math.inf) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
-        if not (math.isfinite(value) and value > above and value >= least):
-            raise argparse.ArgumentTypeError(f"{text} is not {'above' if above > least else 'at least'} 0")
-        return value
-
-    return number
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
-        return int(text)
-
-    return whole
-
-
-def _slo(text: str) -> Any:
-    try:
-        return parse_slo(text)
-    except LoadError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

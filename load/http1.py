@@ -7,13 +7,24 @@ kernel, and it knows the moment at which a request was written. The parser is ll
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from load.errors import LoadError
+
+# HEAD is not among them: its answers announce bodies that do not come.
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_PATH = re.compile(r"/[!-~]*")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_OF_A_CONNECTION = {
+    "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+}  # fmt: skip
+_DEFAULTS = (("User-Agent", "endcap-load"), ("Accept", "application/json"))
 
 
 class Target(NamedTuple):
@@ -32,11 +43,12 @@ class Target(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a server answered; `server_timing` is that header's value, or values joined by commas."""
+    """What a server answered; `server_timing` is that header's value, or values joined by commas; `server` likewise."""
 
     status: int
     server_timing: str
     body: bytes
+    server: str = ""
 
 
 def parse_url(url: str) -> Target:
@@ -62,6 +74,33 @@ def encode_post(target: Target, body: bytes) -> bytes:
         f"Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
+
+
+def encode_request(target: Target, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """A whole request, whose `path` follows the target's. Raises ValueError for what HTTP/1.1 cannot carry.
+
+    Headers that belong to a connection, not to a request, are left out: ours has its own. An untyped body is JSON.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"path {path[:80]!r} does not begin with / or has spaces or non-ASCII letters in it")
+    lines = [f"{method} {target.path.rstrip('/')}{path} HTTP/1.1", f"Host: {target.authority}"]
+    given = set()
+    for name, value in headers.items():
+        if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+            raise ValueError(f"header {name[:80]!r} cannot be sent")
+        given.add(name.lower())
+        if name.lower() not in _OF_A_CONNECTION:
+            lines.append(f"{name}: {value}")
+    lines += [f"{name}: {value}" for name, value in _DEFAULTS if name.lower() not in given]
+    if body is not None:
+        if "content-type" not in given:
+            lines.append("Content-Type: application/json")
+        lines.append(f"Content-Length: {len(body)}")
+    elif method != "GET":
+        lines.append("Content-Length: 0")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
 
 class Connection(asyncio.Protocol):
@@ -139,6 +178,8 @@ class Connection(asyncio.Protocol):
         name = name.lower()
         if name == b"server-timing":
             self._timings.append(value.decode("latin-1"))
+        elif name == b"server":
+            self._server.append(value.decode("latin-1"))
         elif name in (b"content-length", b"transfer-encoding"):
             self._framed = True
 
@@ -156,11 +197,12 @@ class Connection(asyncio.Protocol):
 
     def _begin_answer(self) -> None:
         self._timings: list[str] = []
+        self._server: list[str] = []
         self._body: list[bytes] = []
         self._headers_done = self._framed = self._complete = False
 
     def _deliver(self) -> None:
-        answer = Answer(self._status, ", ".join(self._timings), b"".join(self._body))
+        answer = Answer(self._status, ", ".join(self._timings), b"".join(self._body), ", ".join(self._server))
         self._busy = self._complete = False
         self._on_answer(self, answer)
 
