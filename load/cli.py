@@ -1,6 +1,6 @@
-"""`python -m load.cli open URL …`: play open-loop traffic against an address and judge what comes back.
+"""The load commands, as `endcap COMMAND …` or `python -m load.cli COMMAND …`: traffic logs, and playing them.
 
-Exit status: 0, 1 when the SLO is missed, 2 when the run could not take place (bad argument, no server: one line says
+Exit status: 0, 1 when the SLO is missed, 2 when it could not take place (bad argument, file or server: one line says
 why), 130 when it was interrupted.
 """
 
@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-from rich.console import Console
-
-from load import arguments as types
-from load.bench import Options, play
+from load.commands import open as open_loop
 from load.commands import replay
 from load.errors import LoadError
-from load.http1 import parse_url
-from load.report import render
-from load.result import write_json
-from load.traffic import read_users, template_users
+
+
+class Command(Protocol):
+    """What each module of load/commands has. `run` returns the exit status, and raises LoadError."""
+
+    def add_to(self, subparsers: Any) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+COMMANDS: dict[str, Command] = {
+    "open": open_loop,
+    "replay": replay,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,78 +36,25 @@ class _Parser(argparse.ArgumentParser):
         raise LoadError(message)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, *, prog: str = "python -m load.cli") -> int:
     """Run a command line (without the program's name; None: this process's own) and return its exit status."""
     try:
-        arguments = _parser().parse_args(argv)
-        if arguments.command == "replay":
-            return replay.run(arguments)
-        options = _options(arguments)
-        result = play(options)
-        if arguments.json is not None:
-            write_json(result, arguments.json)
+        arguments = _parser(prog).parse_args(argv)
+        return COMMANDS[arguments.command].run(arguments)
     except LoadError as error:
         print(f"load: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("load: interrupted, nothing reported", file=sys.stderr)
         return 130
-    render(result, Console())
-    return 0 if all(bound.met for bound in result.slo) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m load.cli", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    replay.add_to(commands)
-    command = commands.add_parser("open", help="open loop: each request at its time, whatever the server does")
-    add = command.add_argument
-    add("url", metavar="URL", help="where to POST, such as http://127.0.0.1:8080/v1/recommendations")
-    add("--rate", type=types.number(above=0), required=True, help="requests/s, on average")
-    add("--duration", type=types.number(above=0), required=True, help="seconds measured")
-    add("--warmup", type=types.number(least=0), default=3.0, help="seconds of the same before that, not measured [3]")
-    add("--schedule", choices=("poisson", "constant"), default="poisson", help="how arrivals are spaced [poisson]")
-    users = command.add_mutually_exclusive_group(required=True)
-    users.add_argument("--users", type=Path, metavar="FILE", help="user ids, one a line")
-    users.add_argument("--users-count", type=types.whole(1), metavar="N", help="made-up user ids, from --user-template")
-    add("--user-template", metavar="T", help="printf template of a made-up id, counted from 0 [u%%05d]")
-    add(
-        "--zipf",
-        type=types.number(least=0),
-        default=1.0,
-        help="exponent of how unevenly users come back; 0: evenly [1]",
-    )
-    add("--placement", default="home", help="[home]")
-    add("--count", type=types.whole(1), default=20, help="items to ask for [20]")
-    add("--seed", type=types.whole(0), default=1, help="of the schedule and the draw of users [1]")
-    add("--connections", type=types.whole(1), default=128, help="at most; what waits for one counts as latency [128]")
-    add(
-        "--grace",
-        type=types.number(above=0),
-        default=5.0,
-        help="seconds to wait for the last answers, or to connect [5]",
-    )
-    add("--slo", type=types.slo, default=(), help="upper bounds: p99=20ms,errors=0.1%%; also max, p99.9 ..., degraded")
-    add("--pid", type=types.whole(1), action="append", default=[], help="server process to account for; repeatable")
-    add("--json", type=Path, metavar="OUT", help="write the result here too")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=prog, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS.values():
+        command.add_to(subparsers)
     return parser
-
-
-def _options(arguments: argparse.Namespace) -> Options:
-    values: dict[str, Any] = vars(arguments).copy()
-    path = values.pop("json")
-    if path is not None and not path.parent.is_dir():
-        raise LoadError(f"--json {path}: no such directory")
-    for name in ("command", "users", "users_count", "user_template"):
-        del values[name]
-    target = parse_url(values["url"])
-    if arguments.users is None:
-        users = template_users(arguments.user_template or "u%05d", arguments.users_count)
-    elif arguments.user_template is None:
-        users = read_users(arguments.users)
-    else:
-        raise LoadError("--user-template belongs to --users-count, not to --users")
-    return Options(target=target, users=users, **values)
 
 
 if __name__ == "__main__":

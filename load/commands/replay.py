@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from load import arguments as types
+from load.commands.arguments import number, whole
 from load.errors import LoadError
 from load.http1 import Target, parse_url
 from load.replay import PER_PROCESS, Replay, play, processes_for, usable_cores
@@ -18,7 +18,7 @@ from load.replay_report import Display, render
 from load.replay_result import make_replay_result, write_json
 from load.search import Found, Verdict, search
 from load.search_report import render_search, search_result
-from load.slo import Bound, judge
+from load.slo import Bound, judge, parse_slo
 
 SEARCH_WARMUP_S = 2.0
 
@@ -54,20 +54,20 @@ def add_to(subparsers: Any) -> None:
     add("log", metavar="LOG", type=Path, help="traffic log (docs/traffic-log.md)")
     add("url", metavar="URL", help="the server, such as http://127.0.0.1:8080; a path in it goes before each request's")
     pace = command.add_mutually_exclusive_group()
-    pace.add_argument("--speed", type=types.number(above=0), default=1.0, help="2 plays a minute in half of one [1]")
-    pace.add_argument("--rate", type=types.number(above=0), help="requests/s that the whole log shall have on average")
+    pace.add_argument("--speed", type=number(above=0), default=1.0, help="2 plays a minute in half of one [1]")
+    pace.add_argument("--rate", type=number(above=0), help="requests/s that the whole log shall have on average")
     add("--loop", action="store_true", help="begin again at the log's end; needs --duration")
-    add("--duration", type=types.number(above=0), help="seconds measured [to the log's end]")
-    add("--warmup", type=types.number(least=0), help="seconds played before that and not measured [0; --search: 2]")
-    add("--processes", type=types.whole(1), metavar="N", help="that send [by the log's busiest second and the cores]")
-    add("--connections", type=types.whole(1), default=256, help="at most; what waits for one counts as latency [256]")
-    add("--grace", type=types.number(above=0), default=5.0, help="seconds for the last answers, or to connect [5]")
+    add("--duration", type=number(above=0), help="seconds measured [to the log's end]")
+    add("--warmup", type=number(least=0), help="seconds played before that and not measured [0; --search: 2]")
+    add("--processes", type=whole(1), metavar="N", help="that send [by the log's busiest second and the cores]")
+    add("--connections", type=whole(1), default=256, help="at most; what waits for one counts as latency [256]")
+    add("--grace", type=number(above=0), default=5.0, help="seconds for the last answers, or to connect [5]")
     add("--strict", action="store_true", help="stop at the first bad row of the log instead of counting it")
-    add("--slo", type=types.slo, default=(), help="upper bounds: p99=50ms,errors=0.1%%; also max, p99.9 ..., degraded")
+    add("--slo", type=_slo, default=(), help="upper bounds: p99=50ms,errors=0.1%%; also max, p99.9 ..., degraded")
     add("--search", action="store_true", help="find the highest rate that meets the --slo")
-    add("--step-s", type=types.number(above=0), default=10.0, metavar="S", help="seconds of each step of it [10]")
-    add("--low", type=types.number(above=0), metavar="R", help="requests/s to begin at, and no lower [the log's own]")
-    add("--high", type=types.number(above=0), metavar="R", help="requests/s to stop at [none]")
+    add("--step-s", type=number(above=0), default=10.0, metavar="S", help="seconds of each step of it [10]")
+    add("--low", type=number(above=0), metavar="R", help="requests/s to begin at, and no lower [the log's own]")
+    add("--high", type=number(above=0), metavar="R", help="requests/s to stop at [none]")
     add("--json", type=Path, metavar="OUT", help="write the result here too")
 
 
@@ -178,3 +178,10 @@ def _search(options: Options, seen: Survey, say: Console) -> int:
     if options.json is not None:
         write_json(search_result(steps, found), options.json)
     return 0 if found.rate is not None else 1
+
+
+def _slo(text: str) -> Any:
+    try:
+        return parse_slo(text)
+    except LoadError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -26,7 +26,7 @@ TRAIN = "\n[train]\nmax_examples = 4000\nepochs = 2\ndimension = 16\n"
 def endcap(*arguments: str, status: int = 0) -> tuple[str, str]:
     """Runs a command to its end; asserts its exit code and that a failure is one line."""
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments], capture_output=True, text=True, timeout=180
+        [sys.executable, "-m", "endcap_command", *arguments], capture_output=True, text=True, timeout=180
     )
     assert done.returncode == status, done.stdout + done.stderr
     if status:
@@ -39,7 +39,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A command that serves: the process and its address, once it has said it. Ended with SIGTERM, and cleanly."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "endcap_command", *arguments], stdout=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdout is not None
     try:
@@ -98,7 +98,7 @@ def test_demo_reuses_what_is_there_and_shows_a_first_answer_with_titles(shop: Pa
     """No step of the first run is repeated; the curl line that it prints works."""
     before = {entry: entry.stat().st_mtime_ns for entry in (shop / "models").rglob("*") if entry.is_file()}
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "demo", "--dir", str(shop), "--port", "0"],
+        [sys.executable, "-m", "endcap_command", "demo", "--dir", str(shop), "--port", "0"],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -126,7 +126,7 @@ def test_demo_makes_again_what_a_broken_run_or_another_shop_left(shop: Path, tmp
     (directory / "data" / "features" / "materialized.json").unlink()
     endcap("generate", "--dir", str(directory), *SMALL, "--seed", "8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "demo", "--dir", str(directory), "--port", "0"],
+        [sys.executable, "-m", "endcap_command", "demo", "--dir", str(directory), "--port", "0"],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None
