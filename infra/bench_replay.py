@@ -1,8 +1,8 @@
 """`make bench-replay`: does the client of `endcap replay` measure the server, or itself?
 
 Against a server of its own that answers at once, pinned to one core, with the client on another: how late one process
-is at a given rate; what a pause of the server comes to in an open loop and in a closed one; and what the client's memory
-is a tenth of the way through a long log and at its end.
+is at a given rate; what a pause of the server comes to in an open loop and in a closed one; and what memory the client
+holds on the way through a long log.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def lateness(folder: Path, rate: float, duration: float) -> None:
     late, latency = played.tally.tally.lateness, played.tally.tally.latency
     print(
         f"one process, {rate:g} requests/s for {duration:g} s: {late.count} requests, late by {ms(late, 50)} ms at p50"
-        f", {ms(late, 99)} at p99, {played.tally.late / late.count:.2%} later than 1 ms; latency {ms(latency, 50)} ms at "
-        f"p50, {ms(latency, 99)} at p99; {played.cpu / played.run.seconds:.0%} of a core; stolen {stolen(played)}"
+        f", {ms(late, 99)} at p99, {played.tally.late / late.count:.2%} later than 1 ms; latency {ms(latency, 50)} ms "
+        f"at p50, {ms(latency, 99)} at p99; {played.cpu / played.run.seconds:.0%} of a core; stolen {stolen(played)}"
     )
 
 
@@ -86,19 +86,20 @@ def pause(folder: Path, rate: float, duration: float) -> None:
 
 
 def memory(folder: Path, rows: int, rate: float) -> None:
-    """Resident memory of the playing process on the way through a long log."""
+    """Resident memory of the playing process and of the one that adds up, on the way through a long log."""
     log = write_log(folder / "long.ndjson", rate, rows)
-    seen: list[tuple[int, float]] = []
+    seen: list[tuple[int, float, float]] = []
 
     def watch(progress: Progress) -> None:
         children = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
         if children and progress.due >= rows * len(seen) / 10 and progress.due < rows:
-            seen.append((progress.due, usage(children).rss / 1e6))
+            own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            seen.append((progress.due, usage(children).rss / 1e6, own / 1e6))
 
     with server() as url:
         played = replay(log, url, watch=watch)
     print(f"a log of {rows} rows, {log.stat().st_size / 1e6:.0f} MB: {played.tally.tally.answered} answered; resident")
-    print("  " + ", ".join(f"{megabytes:.1f} MB at {due / rows:.0%}" for due, megabytes in seen))
+    print("  " + ", ".join(f"{playing:.1f} + {adding:.1f} MB at {due / rows:.0%}" for due, playing, adding in seen))
 
 
 def replay(
