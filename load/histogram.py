@@ -36,6 +36,11 @@ class Durations:
         self._sum += other._sum
         self._max = max(self._max, other._max)
 
+    def clear(self) -> None:
+        """Forget all that was recorded, and keep the memory."""
+        self._hdr.reset()
+        self._sum = self._max = 0.0
+
     def __getstate__(self) -> tuple[bytes, float, float]:
         """For another process: HdrHistogram's own encoding (V2, compressed), and what it does not hold exactly."""
         return self._hdr.encode(), self._sum, self._max

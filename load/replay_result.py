@@ -119,7 +119,7 @@ def _client(played: Played) -> dict[str, Any]:
         verdict = "nothing was due after the warm-up"
     elif p99 > LATE_MS:
         verdict = (
-            f"the client was late: {p99:.2f} ms at p99, {share}; the latencies hold that, the server is not to blame"
+            f"the client was late: {p99:.2f} ms at p99, {share}; the latencies hold that, and it is not the server's"
         )
     else:
         verdict = f"the client kept the schedule: {p99:.2f} ms late at p99, {share}"

@@ -143,6 +143,9 @@ class Seconds:
         self._counts: dict[int, Cell] = {}
         self._open: dict[int, Durations] = {}
         self._closed: dict[int, bytes] = {}
+        # Used again: a histogram and its encoder hold each other, and would stay until some collection of garbage.
+        self._spare: list[Durations] = []
+        self._recent = Durations(2)
 
     def add(self, cells: dict[int, Cell]) -> None:
         """Take in what one process tells of some seconds."""
@@ -156,7 +159,10 @@ class Seconds:
                     durations.record(microseconds / 1e6)
         while len(self._open) > self.HELD:
             oldest = min(self._open)
-            self._closed[oldest] = pickle.dumps(self._open.pop(oldest))
+            durations = self._open.pop(oldest)
+            self._closed[oldest] = pickle.dumps(durations)
+            durations.clear()
+            self._spare.append(durations)
 
     def __len__(self) -> int:
         """One more than the number of the last second in which anything was due, sent or answered."""
@@ -171,15 +177,18 @@ class Seconds:
 
     def recent(self, seconds: int) -> Durations:
         """The latencies of what was due in the last few seconds of which anything is known."""
-        recent = Durations(2)
+        self._recent.clear()
         for number in sorted(self._open)[-seconds:]:
-            recent.merge(self._open[number])
-        return recent
+            self._recent.merge(self._open[number])
+        return self._recent
 
     def _opened(self, number: int) -> Durations:
         if number not in self._open:
             packed = self._closed.pop(number, None)
-            self._open[number] = Durations(2) if packed is None else _unpacked(packed)
+            fresh = self._spare.pop() if self._spare else Durations(2)
+            if packed is not None:
+                fresh.merge(_unpacked(packed))
+            self._open[number] = fresh
         return self._open[number]
 
 

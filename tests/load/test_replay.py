@@ -190,6 +190,8 @@ def test_processes_are_as_many_as_the_busiest_second_needs_and_leave_a_core(
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert usable_cores() == 8
     assert [processes_for(seen, speed) for speed in (0.1, 1.0, 5.9, 1000.0)] == [1, 1, 3, 5]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    assert processes_for(seen, 5.9) == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     assert processes_for(seen, 5.9) == 1
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
+from array import array
 from typing import Any
 
 import pytest
 
 from load.http1 import Answer
 from load.outcome import Label, Outcome
-from load.replay_tally import MAX_LABELS, OTHERS, Group, ReplayTally, Seconds
+from load.replay_tally import MAX_LABELS, OTHERS, Cell, Group, ReplayTally, Seconds
 
 HOME = Label("POST /v1/recommendations", "home")
 
@@ -127,3 +129,17 @@ def test_recent_latencies_are_those_of_the_last_seconds() -> None:
     _, seconds = add_up(outcome(0, latency=9.0), *(outcome(n, latency=0.001) for n in range(1, 9)))
     assert seconds.recent(5).count == 5
     assert seconds.recent(5).max() == 0.001
+
+
+def test_a_long_run_holds_the_histograms_of_its_last_minute_only() -> None:
+    """A histogram of 32 KB for each of 600 seconds would be 19 MB; those of a minute are 2."""
+    seconds = Seconds()
+    tracemalloc.start()
+    try:
+        for number in range(10 * Seconds.HELD):
+            seconds.add({number: Cell(latencies=array("Q", (1000, 2000, 3000)))})
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 5_000_000
+    assert len(seconds) == 10 * Seconds.HELD
