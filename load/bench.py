@@ -52,7 +52,7 @@ def play(options: Options) -> Result:
     usage(options.pid)  # refuse a wrong process id now, not after the run
     tally = Tally(since=options.warmup)
     started, cpu, theft = datetime.now(UTC).isoformat(timespec="seconds"), time.process_time(), stolen()
-    with _settled_heap(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with settled_heap(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         run, before = runner.run(_run(options, tally))
     cpu = time.process_time() - cpu
     theft_after = stolen()
@@ -110,7 +110,7 @@ async def _progress(tally: Tally, options: Options) -> None:
 
 
 @contextmanager
-def _settled_heap() -> Iterator[None]:
+def settled_heap() -> Iterator[None]:
     """A full collection of what the imports left behind takes tens of milliseconds: do it before, not during."""
     gc.collect()
     gc.freeze()

@@ -11,7 +11,7 @@ import sys
 from typing import Any, NoReturn, Protocol
 
 from load.commands import open as open_loop
-from load.commands import traffic
+from load.commands import replay, traffic
 from load.errors import LoadError
 
 
@@ -25,6 +25,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "open": open_loop,
+    "replay": replay,
     "traffic": traffic,
 }
 

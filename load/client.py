@@ -57,15 +57,21 @@ class OpenLoop:
         self._dispatched = self._finished = 0
         self._start = 0.0
 
-    async def run(self, plan: Iterable[Planned]) -> Run:
+    @property
+    def dispatched(self) -> int:
+        """How many requests have fallen due and been taken up so far."""
+        return self._dispatched
+
+    async def run(self, plan: Iterable[Planned], begin: Callable[[], float] = time.monotonic) -> Run:
         """Send everything in `plan` (in order of time; read one ahead, so it may be endless) and wait for the answers.
 
-        Raises LoadError when not even a first connection can be made.
+        `begin`, called when all is set, gives the moment of `time.monotonic()` from which the plan counts: now, or the
+        one that several processes have agreed on. Raises LoadError when not even a first connection can be made.
         """
         pacer = make_pacer(asyncio.get_running_loop())
         try:
             await self._connect_first()
-            self._start = time.monotonic()
+            self._start = begin()
             await self._dispatch_all(plan, pacer)
             await self._wait_for_answers()
             if self._finished != self._dispatched:  # the sink failed: the loop has logged where
@@ -116,7 +122,8 @@ class OpenLoop:
     def _finish(self, exchange: _Exchange, now: float, answer: Answer | None, error: str | None) -> None:
         due = self._start + exchange.planned.at
         since_sent = None if exchange.sent is None else now - exchange.sent
-        self._sink(Outcome(exchange.planned.at, exchange.dispatched - due, now - due, since_sent, answer, error))
+        at, label = exchange.planned.at, exchange.planned.label
+        self._sink(Outcome(at, exchange.dispatched - due, now - due, since_sent, answer, error, label))
         self._finished += 1
 
     def _fail_next(self, reason: str) -> None:

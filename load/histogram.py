@@ -15,8 +15,9 @@ HIGHEST_S = 86_400.0
 class Durations:
     """Recorded durations. Empty, it has no mean, maximum or percentile: they are None, never 0."""
 
-    def __init__(self) -> None:
-        self._hdr = HdrHistogram(1, round(HIGHEST_S * 1e6), 3)
+    def __init__(self, digits: int = 3) -> None:
+        """Keep `digits` significant digits, 1 to 5; 2 take 32 KB."""
+        self._hdr = HdrHistogram(1, round(HIGHEST_S * 1e6), digits)
         self._sum = 0.0
         self._max = 0.0
 
@@ -28,6 +29,25 @@ class Durations:
         self._hdr.record_value(round(seconds * 1e6))
         self._sum += seconds
         self._max = max(self._max, seconds)
+
+    def merge(self, other: Durations) -> None:
+        """Take in all that another one holds."""
+        self._hdr.add(other._hdr)
+        self._sum += other._sum
+        self._max = max(self._max, other._max)
+
+    def clear(self) -> None:
+        """Forget all that was recorded, and keep the memory."""
+        self._hdr.reset()
+        self._sum = self._max = 0.0
+
+    def __getstate__(self) -> tuple[bytes, float, float]:
+        """For another process: HdrHistogram's own encoding (V2, compressed), and what it does not hold exactly."""
+        return self._hdr.encode(), self._sum, self._max
+
+    def __setstate__(self, state: tuple[bytes, float, float]) -> None:
+        encoded, self._sum, self._max = state
+        self._hdr = HdrHistogram.decode(encoded)
 
     @property
     def count(self) -> int:

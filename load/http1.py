@@ -7,13 +7,19 @@ kernel, and it knows the moment at which a request was written. The parser is ll
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from load.errors import LoadError
+
+# Their answers end where no other's would: HEAD's announce bodies that do not come.
+UNPLAYABLE = ("HEAD", "CONNECT")
+# A connection's own, where a log's reader lets them through.
+_HOP_BY_HOP = {"keep-alive", "te", "trailer", "upgrade"}
+_DEFAULTS = (("User-Agent", "endcap-load"), ("Accept", "application/json"))
 
 
 class Target(NamedTuple):
@@ -32,11 +38,12 @@ class Target(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a server answered; `server_timing` is that header's value, or values joined by commas."""
+    """What a server answered; `server_timing` is that header's value, or values joined by commas; `server` likewise."""
 
     status: int
     server_timing: str
     body: bytes
+    server: str = ""
 
 
 def parse_url(url: str) -> Target:
@@ -62,6 +69,29 @@ def encode_post(target: Target, body: bytes) -> bytes:
         f"Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
+
+
+def encode_request(target: Target, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """A whole request, whose `path` follows the target's. Raises ValueError for a method that cannot be played.
+
+    Path and headers are a traffic log's, which has refused what HTTP cannot carry. An untyped body is JSON.
+    """
+    if method in UNPLAYABLE:
+        raise ValueError(f"method {method} cannot be played")
+    lines = [f"{method} {target.path.rstrip('/')}{path} HTTP/1.1", f"Host: {target.authority}"]
+    given = set()
+    for name, value in headers.items():
+        given.add(name.lower())
+        if name.lower() not in _HOP_BY_HOP:
+            lines.append(f"{name}: {value}")
+    lines += [f"{name}: {value}" for name, value in _DEFAULTS if name.lower() not in given]
+    if body is not None:
+        if "content-type" not in given:
+            lines.append("Content-Type: application/json")
+        lines.append(f"Content-Length: {len(body)}")
+    elif method != "GET":
+        lines.append("Content-Length: 0")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
 
 class Connection(asyncio.Protocol):
@@ -139,6 +169,8 @@ class Connection(asyncio.Protocol):
         name = name.lower()
         if name == b"server-timing":
             self._timings.append(value.decode("latin-1"))
+        elif name == b"server":
+            self._server.append(value.decode("latin-1"))
         elif name in (b"content-length", b"transfer-encoding"):
             self._framed = True
 
@@ -156,11 +188,12 @@ class Connection(asyncio.Protocol):
 
     def _begin_answer(self) -> None:
         self._timings: list[str] = []
+        self._server: list[str] = []
         self._body: list[bytes] = []
         self._headers_done = self._framed = self._complete = False
 
     def _deliver(self) -> None:
-        answer = Answer(self._status, ", ".join(self._timings), b"".join(self._body))
+        answer = Answer(self._status, ", ".join(self._timings), b"".join(self._body), ", ".join(self._server))
         self._busy = self._complete = False
         self._on_answer(self, answer)
 

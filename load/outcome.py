@@ -7,11 +7,25 @@ from typing import NamedTuple
 from load.http1 import Answer
 
 
+class Label(NamedTuple):
+    """What a request asked for: `POST /v1/recommendations` of which placement (None: of none)."""
+
+    endpoint: str
+    placement: str | None
+
+
+NO_LABEL = Label("", None)
+
+
 class Planned(NamedTuple):
-    """A request to send `at` seconds after the start; `payload` is all of it, as HTTP/1.1 bytes."""
+    """A request to send `at` seconds after the start; `payload` is all of it, as HTTP/1.1 bytes.
+
+    `label` comes back with the outcome, for whoever adds it up.
+    """
 
     at: float
     payload: bytes
+    label: Label = NO_LABEL
 
 
 class Outcome(NamedTuple):
@@ -29,6 +43,7 @@ class Outcome(NamedTuple):
     since_sent: float | None
     answer: Answer | None
     error: str | None
+    label: Label = NO_LABEL
 
 
 class Run(NamedTuple):

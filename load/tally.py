@@ -17,6 +17,9 @@ class _Degradable(msgspec.Struct):
     degraded: list[str] = []
 
 
+_DECODER = msgspec.json.Decoder(_Degradable)
+
+
 class Tally:
     """Counts and durations of a run's outcomes from `since` seconds on; what was due earlier is warm-up, and dropped.
 
@@ -28,7 +31,6 @@ class Tally:
 
     def __init__(self, since: float = 0.0) -> None:
         self._since = since
-        self._decoder = msgspec.json.Decoder(_Degradable)
         self.planned = self.sent = self.answered = self.ok = 0
         self.statuses: Counter[int] = Counter()
         self.errors: Counter[str] = Counter()
@@ -63,6 +65,19 @@ class Tally:
         else:
             self.failures.record(outcome.latency)
 
+    def merge(self, other: Tally) -> None:
+        """Take in what another process has added up, of other requests of the same run."""
+        for name in ("planned", "sent", "answered", "ok", "degraded_answers", "unreadable_answers"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.unreadable_timings += other.unreadable_timings
+        self.statuses.update(other.statuses)
+        self.errors.update(other.errors)
+        self.degraded.update(other.degraded)
+        for name in ("latency", "since_sent", "failures", "lateness"):
+            getattr(self, name).merge(getattr(other, name))
+        for stage, durations in other.stages.items():
+            self.stages[stage].merge(durations)
+
     def error_share(self) -> float | None:
         """The part of the planned requests, 0 to 1, that did not get a 2xx answer."""
         return 1 - self.ok / self.planned if self.planned else None
@@ -80,7 +95,7 @@ class Tally:
 
     def _add_degraded(self, body: bytes) -> None:
         try:
-            degraded = self._decoder.decode(body).degraded
+            degraded = _DECODER.decode(body).degraded
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.unreadable_answers += 1
             return

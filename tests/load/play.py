@@ -1,8 +1,12 @@
-"""Short ways to play an open loop in a test."""
+"""Short ways to play an open loop in a test, and the closed loop that it is held against."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable
+
+import aiohttp
 
 from load.client import OpenLoop
 from load.http1 import encode_post, parse_url
@@ -26,3 +30,16 @@ def add_up(outcomes: Iterable[Outcome]) -> Tally:
     for outcome in outcomes:
         tally.add(outcome)
     return tally
+
+
+async def closed_loop(url: str, rate: float, count: int) -> list[float]:
+    """The latencies, from the sending, that one caller sees who waits for each answer before it asks again."""
+    latencies = []
+    async with aiohttp.ClientSession() as session:
+        for _ in range(count):
+            sent = time.monotonic()
+            async with session.post(url, data=b"{}") as response:
+                await response.read()
+            latencies.append(time.monotonic() - sent)
+            await asyncio.sleep(max(0.0, 1 / rate - latencies[-1]))
+    return latencies

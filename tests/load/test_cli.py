@@ -58,7 +58,7 @@ def test_each_request_names_a_user_of_the_file_the_placement_and_the_count(stub:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["replay"], "invalid choice: 'replay'"),
+        (["rerun"], "invalid choice: 'rerun'"),
         (["open"], "required: URL"),
         (["open", "http://127.0.0.1:1/"], "--rate"),
         (["open", "ftp://x/", *SHORT], "URL 'ftp://x/'"),

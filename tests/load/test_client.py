@@ -15,20 +15,7 @@ from load.http1 import encode_post, parse_url
 from load.outcome import Outcome, Planned
 from load.schedule import constant
 from tests.load.conftest import Stub
-from tests.load.play import add_up, play
-
-
-async def closed_loop(url: str, rate: float, count: int) -> list[float]:
-    """The latencies, from the sending, that one caller sees who waits for each answer before it asks again."""
-    latencies = []
-    async with aiohttp.ClientSession() as session:
-        for _ in range(count):
-            sent = time.monotonic()
-            async with session.post(url, data=b"{}") as response:
-                await response.read()
-            latencies.append(time.monotonic() - sent)
-            await asyncio.sleep(max(0.0, 1 / rate - latencies[-1]))
-    return latencies
+from tests.load.play import add_up, closed_loop, play
 
 
 async def test_a_pause_of_the_server_shows_in_an_open_loop_and_hides_in_a_closed_one(stub: Stub) -> None:

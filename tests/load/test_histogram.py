@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,21 @@ def test_more_than_a_day_counts_as_a_day_and_below_zero_is_refused() -> None:
     assert durations.percentile(50) == HIGHEST_S
     with pytest.raises(ValueError, match="duration"):
         durations.record(-1e-9)
+
+
+@pytest.mark.parametrize("digits", [2, 3])
+def test_what_went_through_another_process_and_was_merged_is_as_if_recorded_here(digits: int) -> None:
+    values = np.random.default_rng(2).lognormal(-5, 1, 3000)
+    whole, merged = Durations(digits), Durations(digits)
+    for value in values:
+        whole.record(float(value))
+    for part in (values[:1000], values[1000:], values[:0]):
+        share = Durations(digits)
+        for value in part:
+            share.record(float(value))
+        merged.merge(pickle.loads(pickle.dumps(share)))
+    assert merged.count == whole.count
+    assert [merged.percentile(p) for p in (1, 50, 99.9)] == [whole.percentile(p) for p in (1, 50, 99.9)]
+    assert (merged.max(), merged.mean()) == (whole.max(), pytest.approx(whole.mean()))
+    merged.clear()
+    assert (merged.count, merged.max(), merged.percentile(99)) == (0, None, None)
