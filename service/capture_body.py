@@ -96,6 +96,7 @@ class Cleaner:
     def __init__(self, drop: Sequence[str], hashed: Sequence[str], key: bytes) -> None:
         self.drop = [tuple(name.split(".")) for name in drop]
         self.hashed = [tuple(name.split(".")) for name in hashed]
+        self.last = frozenset(name[-1] for name in (*self.drop, *self.hashed))
         self.key = key
 
     def text(self, body: bytes, *, lines: bool) -> str:
@@ -118,7 +119,9 @@ class Cleaner:
         found = {}
         for name, one in value.items():
             here = (*path, name)
-            if not ends(here, self.drop):
+            if name not in self.last:
+                found[name] = self._clean(one, here)
+            elif not ends(here, self.drop):
                 found[name] = self._hash(one) if ends(here, self.hashed) else self._clean(one, here)
         return found
 
