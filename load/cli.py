@@ -16,12 +16,15 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from load.bench import Options, play
+from load.commands import diff
 from load.errors import LoadError
 from load.http1 import parse_url
 from load.report import render
 from load.result import write_json
 from load.slo import parse_slo
 from load.traffic import read_users, template_users
+
+COMMANDS = {"diff": diff}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line (without the program's name; None: this process's own) and return its exit status."""
     try:
         arguments = _parser().parse_args(argv)
+        if arguments.command in COMMANDS:
+            code: int = COMMANDS[arguments.command].run(arguments)
+            return code
         options = _options(arguments)
         result = play(options)
         if arguments.json is not None:
@@ -51,9 +57,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m load.cli", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    command = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser(
-        "open", help="open loop: each request at its time, whatever the server does"
-    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS.values():
+        module.add_to(subparsers)
+    command = subparsers.add_parser("open", help="open loop: each request at its time, whatever the server does")
     add = command.add_argument
     add("url", metavar="URL", help="where to POST, such as http://127.0.0.1:8080/v1/recommendations")
     add("--rate", type=_number(above=0), required=True, help="requests/s, on average")
