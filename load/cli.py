@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from load.bench import Options, play
-from load.commands import diff
+from load.commands import diff, report
 from load.errors import LoadError
 from load.http1 import parse_url
 from load.report import render
@@ -24,7 +24,7 @@ from load.result import write_json
 from load.slo import parse_slo
 from load.traffic import read_users, template_users
 
-COMMANDS = {"diff": diff}
+COMMANDS = {"diff": diff, "report": report}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,15 +1,19 @@
 """Pieces of a self-contained page: no script, nothing from elsewhere, light and dark, wide and narrow.
 
-Text is escaped where it becomes HTML: `Html` is what has been, and `to_html` is the one way from one to the other.
+Text is escaped where it becomes HTML: `Html` is what has been, and `to_html` the one way from text to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import NewType
 
-Html = NewType("Html", str)
+
+class Html(str):
+    """HTML that is fit to be shown: text in it has been escaped."""
+
+    __slots__ = ()
+
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -33,27 +37,32 @@ h3 { font-size: .95rem; margin: 0 0 .25rem }
 .tiles > div { padding: .6rem .9rem } .tiles b { display: block; font-size: 1.3rem; font-weight: 600 }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem }
 figure { margin: 0; padding: .9rem 1rem .7rem; min-width: 0 } svg { display: block; width: 100%; height: auto }
-svg text { fill: var(--quiet); font: 13px system-ui, sans-serif } svg .rule { stroke: var(--line) }
+svg text { fill: var(--quiet); font: 13px system-ui, sans-serif }
+@media (max-width: 34rem) { svg text { font-size: 17px } } svg .rule { stroke: var(--line) }
 svg .hover { fill: transparent } svg .hover:hover { fill: var(--quiet); fill-opacity: .18 }
-svg .bound { stroke: var(--bad); stroke-dasharray: 2 4 } svg .bar { fill: var(--one) }
+svg .bar { fill: var(--one) }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round } .line.s1 { stroke: var(--one) }
 .line.s2 { stroke: var(--two); stroke-dasharray: 7 4 } .line.s3 { stroke: var(--three); stroke-dasharray: 2 3 }
-.line.s4 { stroke: var(--four); stroke-dasharray: 9 3 2 3 } .line.s5 { stroke: var(--quiet); stroke-dasharray: 1 5 }
-.line.s6 { stroke: var(--text); stroke-dasharray: 12 6 }
+.line.s4 { stroke: var(--four); stroke-dasharray: 9 3 2 3 }
+.line.under { stroke: var(--quiet); stroke-width: 7; stroke-opacity: .35; stroke-dasharray: none }
+.line.under.b { stroke: var(--two) }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .87rem }
 .legend svg { display: inline-block; width: 2.4rem; height: .7rem; margin-right: .4rem; vertical-align: baseline }
-.wide { overflow-x: auto } table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums;
+.wide { overflow-x: auto; overflow-wrap: normal }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums;
   font-size: .92rem } td, th { padding: .4rem .75rem; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top } tr:last-child > * { border-bottom: 0 } thead th { color: var(--quiet); font-size: .84rem }
 .figures td { text-align: right; white-space: nowrap } .figures thead th:not(:first-child) { text-align: right }
-.figures tbody th { font-weight: 500 } .facts th { width: 11rem; font-weight: 500; color: var(--quiet) }
+.figures tbody th { font-weight: 500; min-width: 8.5rem; overflow-wrap: anywhere } thead th { white-space: nowrap }
+.facts th { width: 11rem; font-weight: 500; color: var(--quiet) } .facts td, .lists td { overflow-wrap: anywhere }
+.lists td { min-width: 3.5rem }
 details { padding: .5rem .9rem; margin: .6rem 0 } summary { cursor: pointer }
 """
 
 
 def to_html(text: object) -> Html:
-    """Any value as text of a page or of an attribute in quotes."""
-    return Html(escape(str(text)))
+    """Any value as text of a page or of an attribute in quotes; Html as it is."""
+    return text if isinstance(text, Html) else Html(escape(str(text)))
 
 
 def joined(parts: Iterable[Html]) -> Html:
@@ -101,6 +110,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "fi
     )
     thead = f"<thead><tr>{top}</tr></thead>" if head else ""
     return Html(f'<div class="wide"><table class="{kind}">{thead}<tbody>{body}</tbody></table></div>')
+
+
+def figure(title: str, parts: Iterable[Html], under: str = "") -> Html:
+    """A drawing with its title, and a line on how to read it."""
+    caption = f"<figcaption>{to_html(under)}</figcaption>" if under else ""
+    return Html(f"<figure><h3>{to_html(title)}</h3>{joined(parts)}{caption}</figure>")
+
+
+def grid(figures: Iterable[Html]) -> Html:
+    """Figures beside each other where there is room."""
+    return Html(f'<div class="grid">{joined(figures)}</div>')
 
 
 def folded(summary: str, parts: Iterable[Html]) -> Html:
