@@ -12,7 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
+from load import sides
 from load.cli import main
+from load.comparison import Asked, Comparison, Item, Reply
+from load.segments import Segments
+from load.sides import Ask, Side
 
 
 @pytest.fixture(scope="session")
@@ -105,8 +109,8 @@ def test_what_is_no_recommendation_is_skipped_and_counted_and_bad_rows_are_told(
     assert main(["diff", str(played.log), played.shelf, played.shelf, "--strict"]) == 2
 
 
-def test_both_sides_get_the_request_of_the_log_and_turns_are_taken(played: Played) -> None:
-    """One at a time: A, B, B, A and so on; the token of another deployment is not sent."""
+def test_both_sides_get_the_request_of_the_log(played: Played) -> None:
+    """One at a time, each to both; the token of another deployment is not sent."""
     headers = {"endcap-timeout-ms": "35", "Endcap-After": "1-0"}
     rows = [recommendation(f"turn{number}", headers=headers, count=3, placement="home") for number in range(4)]
     played.write(*rows)
@@ -156,6 +160,32 @@ def test_the_ten_most_changed_users_are_told_each_once(played: Played) -> None:
     assert len(changed) == 10
     assert changed[:2] == ["other1", "other2"]
     assert len(set(changed)) == 10
+
+
+def test_a_user_whose_later_request_changed_more_is_told_by_that_one() -> None:
+    comparison = Comparison()
+    for number, other in ((1, "ba"), (2, "xy"), (3, "ba")):
+        a, b = (Reply([Item(item, 1.0) for item in items]) for items in ("ab", other))
+        comparison.add(Asked(number, "u1", "home"), a, b, None)
+    assert [one["request"] for one in comparison.figures()["most_changed"]] == [2]
+
+
+async def test_which_side_is_asked_first_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A is asked before B for one request, and B before A for the next."""
+    order = []
+
+    async def reach(session: Any, base: str) -> None: ...
+
+    async def answer(session: Any, side: Side, ask: Ask, explain: str | None) -> Reply:
+        order.append(side.base)
+        return Reply([])
+
+    monkeypatch.setattr(sides, "_reach", reach)
+    monkeypatch.setattr(sides, "_answer", answer)
+    asks = [Ask(Asked(number, None, "home"), "/v1/recommendations", {}, {}) for number in range(4)]
+    both = (Side("a", None), Side("b", None))
+    await sides.compare(asks, both, Segments(None, None), concurrency=1, timeout_s=1)
+    assert "".join(order) == "abbaabba"
 
 
 @pytest.mark.parametrize(
