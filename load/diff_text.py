@@ -19,6 +19,7 @@ def render(result: dict[str, Any], console: Console) -> None:
     for note in notes(result):
         console.print(f"[yellow]![/] {escape(note)}")
     for changed in result["most_changed"]:
+        console.print(escape(whose(changed)), style="bold")
         console.print(_changed(changed))
     if result["verdict"] is not None:
         console.print(escape(sentence(result)), style="green" if result["verdict"]["met"] else "red")
@@ -113,9 +114,11 @@ def facts(result: dict[str, Any]) -> dict[str, str]:
 
 def agreement_table(result: dict[str, Any]) -> Table:
     """The figures of all, of each placement and of each segment."""
-    table = Table(*HEAD, box=None)
+    table = Table(*HEAD, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
+        column.min_width = 5
     for name, figures in rows(result):
         table.add_row(escape(name), *cells(figures))
     return table
@@ -136,7 +139,7 @@ def whose(changed: dict[str, Any]) -> str:
 
 
 def _changed(changed: dict[str, Any]) -> Table:
-    table = Table("", "A", "score", "B", "score", title=escape(whose(changed)), title_justify="left", box=None)
+    table = Table("", "A", "score", "B", "score", box=None)
     for place in range(min(SHOWN, max(len(changed["a"]), len(changed["b"])))):
         cells = [str(place + 1)]
         for side, other in (("a", "b"), ("b", "a")):

@@ -23,6 +23,8 @@ from load.traffic_log import Entry
 RECOMMENDATIONS = "/v1/recommendations"
 # A token of the recorded deployment's stream means nothing to another one: it would wait, and degrade for it.
 NOT_SENT = {"endcap-after", "host", "content-length", "connection", "transfer-encoding"}
+# A service that refuses for a moment (503) is asked again after these seconds: this is about answers, not about load.
+PAUSES_S = (0.1, 0.3, 1.0)
 _REPLY = msgspec.json.Decoder(Reply)
 
 
@@ -110,20 +112,24 @@ async def _reach(session: aiohttp.ClientSession, base: str) -> None:
 
 
 async def _answer(session: aiohttp.ClientSession, side: Side, ask: Ask, explain: str | None) -> Reply | str:
-    """The answer, or why there is none: its status, `timeout`, `no answer` or `unreadable`."""
+    """The answer, or why there is none: its status (503 only when it stays), `timeout`, `no answer`, `unreadable`."""
     body: Mapping[str, Any] = ask.body
     if side.version is not None:
         body = {**body, "model_version": side.version}
     if explain is not None:
         body = {**body, "explain": True}
     url, data = f"{side.base}{ask.path}", orjson.dumps(body)
-    try:
-        async with session.post(url, data=data, headers=ask.headers, allow_redirects=False) as response:
-            answer = await response.read()
-    except TimeoutError:
-        return "timeout"
-    except aiohttp.ClientError:
-        return "no answer"
+    for pause in (*PAUSES_S, None):
+        try:
+            async with session.post(url, data=data, headers=ask.headers, allow_redirects=False) as response:
+                answer = await response.read()
+        except TimeoutError:
+            return "timeout"
+        except aiohttp.ClientError:
+            return "no answer"
+        if response.status != 503 or pause is None:
+            break
+        await asyncio.sleep(pause)
     if response.status != 200:
         return str(response.status)
     try:

@@ -39,7 +39,7 @@ def add_to(subparsers: Any) -> None:
     segments.add_argument("--segment", type=Path, metavar="FILE", help="CSV: user_id,segment")
     segments.add_argument("--segment-by", metavar="INPUT", help="an input of the model, such as country")
     add("--limit", type=_whole, metavar="N", help="the first N recommendation requests only")
-    add("--concurrency", type=_whole, default=4, help="requests at once to each side [4]")
+    add("--concurrency", type=_whole, default=2, help="requests at once to each side [2]")
     add("--timeout", type=_seconds, default=10.0, help="seconds to wait for an answer [10]")
     add("--timeout-ms", type=_whole, metavar="MS", help="Endcap-Timeout-Ms of every request, in the log's stead")
     add("--min-overlap", type=_share, metavar="SHARE", help="exit 1 where whole lists overlap less, such as 0.9")

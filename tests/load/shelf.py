@@ -1,20 +1,23 @@
 """Two services that answer recommendations differently, in one process: `python -m tests.load.shelf` prints its port.
 
 `/a` answers i1 to i5 (or as many as `count` says). `/b` answers by the user: `swap…` has the first two the other way
-round, `other…` other items, `busy…` is degraded, `down…` a 503, `broken…` no JSON, `huge…` an infinite score,
-`silent…` nothing for a minute, any other the same as `/a`. `model_version` 2 swaps too, on either side. With
-`explain`, the country is DE for users that end in an even digit. `GET /log` returns what came: side, body and headers.
+round, `other…` other items, `busy…` is degraded, `down…` a 503, `full…` a 503 once, `broken…` no JSON, `huge…` an
+infinite score, `silent…` nothing for a minute, any other the same as `/a`. `model_version` 2 swaps too, on either
+side. With `explain`, the country is DE for users that end in an even digit. `GET /log` returns what came: side, body
+and headers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from typing import Any
 
 from aiohttp import web
 
 asked: list[dict[str, Any]] = []
+tries: Counter[str] = Counter()
 
 
 async def answer(request: web.Request) -> web.Response:
@@ -24,7 +27,8 @@ async def answer(request: web.Request) -> web.Response:
     kind = user.rstrip("0123456789") if side == "b" else ""
     items = [{"item_id": f"i{place}", "score": 1 - place / 10, "source": "personal"} for place in range(1, 6)]
     items = items[: body.get("count", 5)]
-    if kind == "down":
+    tries[side + user] += 1
+    if kind == "down" or (kind == "full" and tries[side + user] == 1):
         return web.Response(status=503)
     if kind == "broken":
         return web.Response(text="<html>")

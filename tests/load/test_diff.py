@@ -96,6 +96,12 @@ def test_errors_are_counted_on_their_side_and_compare_nothing(played: Played) ->
     assert (figures["failed_pairs"], figures["all"]["pairs"]) == (5, 1)
 
 
+def test_a_side_that_refuses_for_a_moment_is_asked_again(played: Played) -> None:
+    played.write(recommendation("full1"))
+    figures = played.run()
+    assert (figures["all"]["pairs"], figures["failed_pairs"]) == (1, 0)
+
+
 def test_what_is_no_recommendation_is_skipped_and_counted_and_bad_rows_are_told(played: Played) -> None:
     event = recommendation("u1") | {"path": "/v1/events"}
     bodiless = recommendation("u1") | {"body": None}
