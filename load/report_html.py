@@ -10,7 +10,7 @@ from load import replay_file
 from load.files import write_whole
 from load.html import Html, folded, grid, heading, page, paragraph, section, table, tiles, to_html
 from load.replay_file import Replay
-from load.report_pair import deltas, hardware, warnings
+from load.report_pair import client_was_late, deltas, hardware, warnings
 from load.report_plots import plots
 from load.report_words import lateness, ms, share, sums, verdict
 from load.svg import bar
@@ -38,6 +38,8 @@ def render(runs: Sequence[Replay]) -> str:
         kind = "" if not run.slo else "good" if all(bound.met for bound in run.slo) else "bad"
         parts.append(paragraph(_named(name, verdict(run)), f"verdict {kind}"))
     if len(runs) == 1:
+        if client_was_late(first):
+            parts.append(paragraph(lateness(first), "note"))
         parts.append(tiles(sums(first)))
         parts += _bounds(first)
     else:

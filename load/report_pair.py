@@ -9,6 +9,7 @@ from load.replay_file import Replay
 # Below this, a change is within what one machine does from run to run even when idle.
 SAME = 0.005
 RATES_ALIKE = 0.02
+LATE_MS = 1.0
 
 
 class Delta(NamedTuple):
@@ -60,10 +61,18 @@ def warnings(a: Replay, b: Replay) -> list[str]:
     if a.processes != b.processes:
         said.append(f"Not as many client processes: A {a.processes}, B {b.processes}.")
     for name, run in (("A", a), ("B", b)):
-        late = run.client.lateness_p99_ms
-        if late is not None and late > 1:
-            said.append(f"The client was late in {name}, {late:.2f} ms at p99: its latencies hold that time too.")
+        if client_was_late(run):
+            said.append(
+                f"The client was late in {name}, {run.client.lateness_p99_ms:.2f} ms at p99: "
+                "its latencies hold that time too."
+            )
     return said
+
+
+def client_was_late(run: Replay) -> bool:
+    """Whether the client was later than LATE_MS at p99: then its latencies are not the server's alone."""
+    late = run.client.lateness_p99_ms
+    return late is not None and late > LATE_MS
 
 
 def hardware(run: Replay) -> str:

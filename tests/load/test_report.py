@@ -61,6 +61,13 @@ def test_a_missed_slo_stands_first_with_what_was_measured() -> None:
     assert verdict(check(replay(slow=5.0))).startswith("The SLO was missed: p99=50ms, measured 60 ms. 5999 of")
 
 
+def test_a_client_that_was_late_is_told_at_the_top_not_only_at_the_end(tmp_path: Path) -> None:
+    page = tmp_path / "a.html"
+    for late, told in ((0.4, 0), (1.5, 1)):
+        write(replay(client=replay()["client"] | {"lateness_p99_ms": late, "verdict": "the client was late"}), page)
+        assert page.read_text().count('class="note">The client was late') == told
+
+
 def test_without_an_slo_the_sentence_says_what_happened() -> None:
     assert verdict(check(replay(slo=[]))).startswith("No SLO was asked for: 5999 of 6000 requests were answered")
 
