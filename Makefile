@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-memory bench-overload bench-peers bench-replay bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-locust bench-memory bench-overload bench-peers bench-replay bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,10 @@ bench-peers: $(VENV)/.installed  ## the reference work W1, Endcap beside its riv
 
 bench-traffic-log: $(VENV)/.installed  ## writing and reading a traffic log of a million requests, and the memory that takes
 	$(BIN)/python -m infra.bench_traffic_log
+
+bench-locust: $(VENV)/.installed  ## a traffic log played by Locust: a master and two workers, against a stub (RATE= DURATION=)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[locust]'
+	$(BIN)/python -m infra.bench_locust --rate $(or $(RATE),300) --duration $(or $(DURATION),20)
 
 # make gpu-check PYTHON=… (one whose torch reaches the GPU) JSON=… BENCH='--items 100000': no virtual environment is made
 gpu-check:  ## the GPU tests and the engine benchmark on the NVIDIA GPU that is here, into JSON=; says so where there is none

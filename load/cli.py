@@ -10,8 +10,8 @@ import argparse
 import sys
 from typing import Any, NoReturn, Protocol
 
+from load.commands import diff, replay, report, traffic
 from load.commands import open as open_loop
-from load.commands import replay, traffic
 from load.errors import LoadError
 
 
@@ -26,6 +26,8 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "open": open_loop,
     "replay": replay,
+    "report": report,
+    "diff": diff,
     "traffic": traffic,
 }
 
