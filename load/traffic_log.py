@@ -134,18 +134,24 @@ class Writer:
         self._encoder = msgspec.json.Encoder()
 
     def __enter__(self) -> Self:
-        try:
-            self._file: IO[bytes] = self._beside.open("wb")
-            self._out: Any = self._file
-            if self._suffix == ".ndjson.gz":  # without a name and a date: the same rows are the same bytes
-                self._out = gzip.GzipFile("", "wb", 6, self._file, mtime=0)
-            elif self._suffix == ".parquet":
-                from load.traffic_parquet import ParquetOut
-
-                self._out = ParquetOut(self._file)
-        except OSError as error:
-            raise LoadError(f"{self.path}: {error.strerror}") from error
+        with contextlib.ExitStack() as undo:  # a signal may come here, and then nobody calls __exit__
+            undo.callback(self._discard)
+            try:
+                self._file: IO[bytes] = undo.enter_context(self._beside.open("wb"))
+                self._out: Any = self._encoded(self._file)
+            except OSError as error:
+                raise LoadError(f"{self.path}: {error.strerror}") from error
+            undo.pop_all()
         return self
+
+    def _encoded(self, file: IO[bytes]) -> Any:
+        """What writes the log's bytes to an open file."""
+        if self._suffix == ".parquet":
+            from load.traffic_parquet import ParquetOut
+
+            return ParquetOut(file)
+        # Without a name and a date: the same rows are the same bytes.
+        return gzip.GzipFile("", "wb", 6, file, mtime=0) if self._suffix == ".ndjson.gz" else file
 
     def write(self, entry: Entry) -> None:
         """Add a row."""
@@ -175,6 +181,10 @@ class Writer:
         except OSError as error:
             raise LoadError(f"{self.path}: {error.strerror}") from error
         finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        with contextlib.suppress(OSError):  # where there is no such place, there is nothing to remove
             self._beside.unlink(missing_ok=True)
 
     def _close(self) -> None:

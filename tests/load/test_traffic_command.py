@@ -280,8 +280,10 @@ def test_lines_of_the_combined_format_become_requests_in_order_and_the_rest_is_c
 def test_visitors_may_be_users_that_the_shop_knows(traffic: Run, tmp_path: Path) -> None:
     file = written(tmp_path / "access.log", ACCESS)
     entries, _, _ = traffic("access", file, "--users-count", 3, "--user-template", "u%02d")
-    assert {body(entry)["user_id"] for entry in entries} <= {"u00", "u01", "u02"}
     assert body(entries[0])["user_id"] == body(entries[2])["user_id"]
+    file.write_text("".join(ACCESS.splitlines(keepends=True)[1].replace("10.0.0.2", f"10.0.1.{n}") for n in range(50)))
+    entries, _, _ = traffic("access", file, "--users-count", 3, "--user-template", "u%02d")
+    assert {body(entry)["user_id"] for entry in entries} == {"u00", "u01", "u02"}
 
 
 MAPPING = r"""

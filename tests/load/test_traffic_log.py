@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +42,9 @@ def test_what_is_written_is_read_whatever_the_file(path: Path) -> None:
     assert list(log) == ENTRIES  # again, for who plays it in a loop
 
 
-def test_the_same_rows_are_the_same_bytes(path: Path) -> None:
+def test_the_same_rows_are_the_same_bytes_at_any_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = written(path, ENTRIES).read_bytes()
+    monkeypatch.setattr(time, "time", lambda: 0x7EADBEEF)
     assert written(path, ENTRIES).read_bytes() == first
 
 
@@ -101,6 +103,16 @@ def test_what_is_no_request_or_a_secret_is_neither_written_nor_read(tmp_path: Pa
     log_read = TrafficLog(path)
     assert list(log_read) == []
     assert message in log_read.complaints[0]
+
+
+def test_a_signal_while_the_file_is_opened_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "_encoded", interrupted)
+    with pytest.raises(KeyboardInterrupt), Writer(path):
+        pass
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_writer_refuses_a_time_before_the_last(path: Path) -> None:
@@ -203,6 +215,8 @@ def test_what_cannot_be_opened_or_written_is_one_line_with_its_path(tmp_path: Pa
             TrafficLog(tmp_path / name)
         assert "\n" not in str(refused.value)
     with pytest.raises(LoadError, match=r"out\.ndjson: No such file"), Writer(tmp_path / "no" / "out.ndjson"):
+        pass
+    with pytest.raises(LoadError, match="Not a directory"), Writer(tmp_path / "broken.parquet" / "out.ndjson"):
         pass
 
 
