@@ -56,8 +56,6 @@ def read_asks(entries: Iterable[Entry], skipped: Counter[str]) -> Iterator[Ask]:
             body = None
         if not isinstance(body, dict):
             skipped["bodies that are no JSON object"] += 1
-        elif not all(value.isprintable() for header in entry.headers.items() for value in header):
-            skipped["headers that cannot be sent"] += 1
         else:
             user, placement = body.get("user_id"), body.get("placement", "home")
             asked = Asked(number, user if isinstance(user, str) else None, str(placement))

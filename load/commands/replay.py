@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from load import report_html
 from load.commands.arguments import number, whole
 from load.errors import LoadError
 from load.http1 import Target, parse_url
@@ -45,6 +46,7 @@ class Options:
     low: float | None
     high: float | None
     json: Path | None
+    html: Path | None
 
 
 def add_to(subparsers: Any) -> None:
@@ -69,6 +71,7 @@ def add_to(subparsers: Any) -> None:
     add("--low", type=number(above=0), metavar="R", help="requests/s to begin at, and no lower [the log's own]")
     add("--high", type=number(above=0), metavar="R", help="requests/s to stop at [none]")
     add("--json", type=Path, metavar="OUT", help="write the result here too")
+    add("--html", type=Path, metavar="OUT", help="write it as a page that needs nothing else")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     render(result, Console())
     if options.json is not None:
         write_json(result, options.json)
+    if options.html is not None:
+        report_html.write(result, options.html)
     return 0 if all(bound["met"] for bound in result["slo"]) else 1
 
 
@@ -90,15 +95,19 @@ def _options(arguments: argparse.Namespace) -> Options:
     target = parse_url(arguments.url)
     if "?" in target.path:
         raise LoadError(f"URL {arguments.url!r}: the query is each request's own")
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        raise LoadError(f"--json {arguments.json}: no such directory")
+    for option, out in (("--json", arguments.json), ("--html", arguments.html)):
+        if out is not None and not out.parent.is_dir():
+            raise LoadError(f"{option} {out}: no such directory")
     if arguments.loop and arguments.duration is None:
         raise LoadError("--loop needs --duration, or it would never end")
     if arguments.search:
-        given = {"--rate": arguments.rate, "--loop": arguments.loop or None, "--duration": arguments.duration}
+        given = {
+            "--rate": arguments.rate, "--loop": arguments.loop or None, "--duration": arguments.duration,
+            "--html": arguments.html,
+        }  # fmt: skip
         for name, value in given.items():
             if value is not None:
-                raise LoadError(f"{name} does not go with --search, whose steps have rates and lengths of their own")
+                raise LoadError(f"{name} does not go with --search, which plays many steps of its own")
         if not arguments.slo:
             raise LoadError("--search needs --slo: what is to be met?")
         if arguments.low is not None and arguments.high is not None and arguments.low > arguments.high:

@@ -108,10 +108,8 @@ def test_what_is_no_recommendation_is_skipped_and_counted_and_bad_rows_are_told(
     split = recommendation("u1", headers={"Endcap-Priority": "bulk\r\nX: y"})
     played.write(event, bodiless, b"{not json\n", split, recommendation("u1"))
     figures = played.run()
-    assert figures["skipped"] == {
-        "other endpoints": 1, "bodies that are no JSON object": 1, "headers that cannot be sent": 1
-    }  # fmt: skip
-    assert (figures["requests"], figures["bad_rows"], len(figures["complaints"])) == (1, 1, 1)
+    assert figures["skipped"] == {"other endpoints": 1, "bodies that are no JSON object": 1}
+    assert (figures["requests"], figures["bad_rows"], len(figures["complaints"])) == (1, 2, 2)
     assert main(["diff", str(played.log), played.shelf, played.shelf, "--strict"]) == 2
 
 

@@ -45,6 +45,14 @@ def options(stub: Stub, log: Path, **fields: Any) -> Replay:
     return Replay(log=log, target=parse_url(stub.url("")), **(given | fields))
 
 
+def test_a_page_of_the_replay_needs_nothing_else(stub: Stub, tmp_path: Path) -> None:
+    page = tmp_path / "replay.html"
+    assert replay(stub, steady(tmp_path / "a.ndjson", 100, 20), "--html", str(page))[0] == 0
+    text = page.read_text()
+    assert text.startswith("<!doctype html>") and "a.ndjson" in text
+    assert not [word for word in ("http-equiv=refresh", "<script src", "<link", "url(", "@import") if word in text]
+
+
 def test_several_processes_send_each_request_of_the_log_once(stub: Stub, tmp_path: Path) -> None:
     log = write_log(tmp_path / "a.ndjson", [post(n * 2000, body={"several": n}) for n in range(200)])
     status, result = replay(stub, log, "--processes", "3")
@@ -211,6 +219,8 @@ def test_processes_are_as_many_as_the_busiest_second_needs_and_leave_a_core(
         (["{log}", "http://x", "--search", "--slo", "p99=1s", "--low", "3", "--high", "2"], "above --high"),
         (["{log}", "http://x", "--low", "3"], "belong to --search"),
         (["{log}", "http://x", "--json", "no/such/out.json"], "no such directory"),
+        (["{log}", "http://x", "--html", "no/such/out.html"], "--html no/such/out.html: no such directory"),
+        (["{log}", "http://x", "--search", "--slo", "p99=1s", "--html", "a.html"], "--html does not go with --search"),
         (["{log}", "http://x", "--processes", "0"], "whole number from 1"),
     ],
 )
