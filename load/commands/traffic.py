@@ -58,7 +58,11 @@ def _add_to_groups(command: argparse.ArgumentParser) -> None:
     add("--since", metavar="TIME", help="from then on, such as 2026-11-25T07:00:00Z")
     add("--until", metavar="TIME", help="before then")
     add = command.add_argument_group("events").add_argument
-    add("--format", choices=("generic", "retail"), help="retail: the UCI file; visits, and what they bought [generic]")
+    add(
+        "--format",
+        choices=("generic", "online-retail"),
+        help="online-retail: the UCI file; visits, and what they bought [generic]",
+    )
     add("--day", metavar="DAY", help="one day only, such as 2011-12-05, or `busiest`")
     for name, default in (("user", "user_id"), ("item", "item_id"), ("kind", "event"), ("time", "timestamp")):
         add(f"--{name}-column", metavar="NAME", help=f"[{default}]")

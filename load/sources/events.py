@@ -25,7 +25,7 @@ GENERIC_ONLY = (
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`request_kinds` and `event_kinds` are names with commas between; `spread` is seconds, None: the format's own."""
 
-    format: Literal["generic", "retail"] = "generic"
+    format: Literal["generic", "online-retail"] = "generic"
     user_column: str = "user_id"
     item_column: str = "item_id"
     kind_column: str = "event"
@@ -49,7 +49,7 @@ def entries(inputs: Sequence[Path], settings: Settings, account: Account) -> Ite
     Raises LoadError that names file and column for what is no such file.
     """
     with tables() as database:
-        if settings.format == "retail":
+        if settings.format == "online-retail":
             _only_shared(settings)
             spread_us = round((retail.SPREAD_S if settings.spread is None else settings.spread) * 1e6)
             made = retail.visits(database, inputs, settings, account, spread_us)
@@ -109,7 +109,7 @@ def _only_shared(settings: Settings) -> None:
     plain = Settings()
     for name in GENERIC_ONLY:
         if getattr(settings, name) != getattr(plain, name):
-            raise LoadError(f"--{name.replace('_', '-')} is no option of --format retail")
+            raise LoadError(f"--{name.replace('_', '-')} is no option of --format online-retail")
 
 
 def _kinds(text: str) -> list[str]:

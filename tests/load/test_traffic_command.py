@@ -195,7 +195,7 @@ C1003,10002,B,-1,2011-06-01 09:00:00,1.0,17850.0,UK
 def test_an_invoice_is_a_visit_one_request_and_then_what_was_bought(traffic: Run, tmp_path: Path) -> None:
     file = tmp_path / "retail.csv.gz"
     file.write_bytes(gzip.compress(RETAIL.encode()))
-    entries, said, _ = traffic("events", file, "--format", "retail", "--spread", 0)
+    entries, said, _ = traffic("events", file, "--format", "online-retail", "--spread", 0)
     nine = us("2011-06-01T08:00:00")  # London has summer time
     hour, second = 3_600_000_000, 1_000_000
     assert [(entry.at_us - nine, entry.path) for entry in entries] == [
@@ -220,9 +220,9 @@ def test_spread_moves_requests_within_the_minute_by_the_seed_and_keeps_each_befo
 ) -> None:
     lines = [f"{1000 + n},10001,A,1,2011-01-01 09:0{n % 3}:00,1.0,{n},UK" for n in range(30)]
     file = written(tmp_path / "retail.csv", "\n".join([RETAIL.splitlines()[0], *lines]))
-    first, _, _ = traffic("events", file, "--format", "retail")
-    assert traffic("events", file, "--format", "retail")[0] == first
-    assert traffic("events", file, "--format", "retail", "--seed", 2)[0] != first
+    first, _, _ = traffic("events", file, "--format", "online-retail")
+    assert traffic("events", file, "--format", "online-retail")[0] == first
+    assert traffic("events", file, "--format", "online-retail", "--seed", 2)[0] != first
     nine = us("2011-01-01T09:00:00")
     assert len({entry.at_us for entry in first}) > 50
     at: dict[str, int] = {}
@@ -239,7 +239,7 @@ def test_spread_moves_requests_within_the_minute_by_the_seed_and_keeps_each_befo
 def test_no_body_has_more_events_than_the_service_takes(traffic: Run, tmp_path: Path) -> None:
     lines = [f"1,{10_000 + n},A,1,2011-01-01 09:00:00,1.0,7,UK" for n in range(1_001)]
     file = written(tmp_path / "retail.csv", "\n".join([RETAIL.splitlines()[0], *lines]))
-    entries, _, _ = traffic("events", file, "--format", "retail")
+    entries, _, _ = traffic("events", file, "--format", "online-retail")
     assert [len(body(entry)["events"]) for entry in entries[1:]] == [1_000, 1]
 
 
@@ -379,8 +379,14 @@ def test_the_seed_and_nothing_else_decides(traffic: Run, tmp_path: Path) -> None
         (["{out}", "--from", "rates", "{rate}", "--users-count", "1", "--start", "9"], "--start 9: there are 2"),
         (["{out}", "--from", "events", "{none}"], "none.txt: No such file"),
         (["{out}", "--from", "events", "{rate}"], "rate.txt: there is no column user_id; there are "),
-        (["{out}", "--from", "events", "{rate}", "--format", "retail"], "rate.txt: there is no column InvoiceNo"),
-        (["{out}", "--from", "events", "{events}", "--format", "retail", "--item-in-view"], "--item-in-view is no"),
+        (
+            ["{out}", "--from", "events", "{rate}", "--format", "online-retail"],
+            "rate.txt: there is no column InvoiceNo",
+        ),
+        (
+            ["{out}", "--from", "events", "{events}", "--format", "online-retail", "--item-in-view"],
+            "--item-in-view is no",
+        ),
         (["{out}", "--from", "events", "{events}", "--day", "soon"], "--day soon: expected"),
         (["{out}", "--from", "events", "{events}", "--day", "1999-01-01"], "no request is left"),
         (["{out}", "--from", "answers", "{folder}"], "there is no serving log"),
