@@ -64,7 +64,8 @@ def served(deployment: Path) -> Iterator[Served]:
         assert process.stdout is not None
         line = next(line for line in process.stdout if "answers at" in line)
         (url,) = re.findall(r"http://[\d.:]+", line)[:1]
-        until(lambda: all(post(url) == 200 for _ in range(8)))
+        # The first worker says where; the other may still be loading, and would refuse what comes to it.
+        until(lambda: all(post(url) == 200 for _ in range(30)))
         try:
             yield Served(process, url)
         finally:
