@@ -78,6 +78,8 @@ class Scanner:
         if parser is None:
             return None
         at_start, before = self.begun == self.ended, self.begun
+        if not at_start:  # the rest of a request is aiohttp's, however much of it there is
+            self.found.plain, self.found.body = False, b""
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -160,8 +162,9 @@ class Lane(web.RequestHandler):
                 self.transport.pause_reading()
             return
         trace = Trace()
-        found = self.scanner.feed(data) if data else None
-        if found is None or self._close or self._force_close or self.writing_paused or not self.at_rest():
+        closing = self._close or self._force_close
+        found = self.scanner.feed(data) if data and not closing else None
+        if found is None or self.writing_paused or not self.at_rest():
             super().data_received(data)
             return
         path = self.host.paths[found.path]

@@ -14,6 +14,7 @@ import pytest
 
 from ranking.errors import EngineError
 from service.http import answers
+from service.http.lane import Scanner
 from tests.service.conftest import Client
 
 Answer = tuple[int, dict[str, str], dict[str, Any] | str]
@@ -185,6 +186,18 @@ async def test_a_request_that_comes_in_pieces_is_one_request(client: Client, str
         writer.write(data)
         assert (await answer(reader))[0] == 200
     assert len(straight) == 1
+
+
+def test_of_a_body_that_comes_in_pieces_nothing_is_kept(client: Client) -> None:
+    """Or a gigabyte that aiohttp refuses and lets pass would lie in memory."""
+    host = client.app.api.answers
+    scanner = Scanner(host.paths, host.most_body, None)
+    head = post(body=b"x" * 10_000_000)[:-10_000_000]
+    assert scanner.feed(head + b"x" * 1000) is None
+    for _ in range(20):
+        assert scanner.feed(b"x" * 100_000) is None
+        assert not scanner.found.body
+    assert scanner.begun == 1 and scanner.ended == 0
 
 
 async def test_what_looks_like_a_request_within_another_is_none(client: Client, straight: list[str]) -> None:
