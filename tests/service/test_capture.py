@@ -134,7 +134,8 @@ def test_rows_are_in_the_order_of_first_bytes_and_one_that_comes_too_late_is_mov
 
 def test_the_thread_holds_a_request_until_those_before_it_are_known(tmp_path: Path) -> None:
     """What came within `hold_s` is not written yet, what came before is, without being asked."""
-    one = Capture(tmp_path, CaptureConfig(), MOST_BODY, hold_s=1000.0, flush_s=0.01)
+    late_in_an_hour = 1_764_000_000 // 3600 * 3600 + 3500.0  # or the file of what came before ends with its hour
+    one = Capture(tmp_path, CaptureConfig(), MOST_BODY, hold_s=1000.0, flush_s=0.01, clock=lambda: late_in_an_hour)
     now = time.perf_counter_ns()
     one.start()
     one.put(seen({}, now))
