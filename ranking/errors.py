@@ -4,6 +4,7 @@ RankingError
  |- BundleError        a bundle that cannot be trusted or does not fit: names the bundle, the file and what differs
  |- TrainingError      data from which no model can be trained
  |- UnknownVersion     a model or version that is not loaded
+ |- RegistryError      a change of which version stands for what that cannot be made; nothing was changed
  |- EngineError        a batch failed in a way that is not the request's fault
      |- EngineOverloaded   the queue before the engine has been long for too long
      |- EngineExpired      the query's time was up before its turn
@@ -33,6 +34,10 @@ class TrainingError(RankingError):
 
 class UnknownVersion(RankingError):
     """A model or version that is not loaded."""
+
+
+class RegistryError(RankingError):
+    """A change of which version stands for what cannot be made, or what stands there cannot be read. One line."""
 
 
 class EngineError(RankingError):

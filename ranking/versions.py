@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-from ranking.bundle import Bundle, load_bundle, versions
+from ranking.bundle import Bundle, load_bundle
 from ranking.errors import BundleError, UnknownVersion
+from ranking.registry import Registry, Rollout, State, present, stands_for
 
 
 class Versions:
     """The loaded bundles by model name and version.
 
-    A placement names a model as `name` (its newest version at start) or `name@version` (pinned).
+    A model is named as `name` (what stands for it: the alias `production` or, where none is set, the newest version),
+    `name@version` (pinned) or `name@alias`. `current` has the version behind each such name, `rollouts` the promotions
+    under way by model.
     """
 
-    def __init__(self, bundles: dict[str, dict[str, Bundle]], current: dict[str, str]) -> None:
-        self.bundles, self.current = bundles, current
+    def __init__(
+        self,
+        bundles: dict[str, dict[str, Bundle]],
+        current: dict[str, str],
+        rollouts: dict[str, Rollout] | None = None,
+    ) -> None:
+        self.bundles, self.current, self.rollouts = bundles, current, rollouts or {}
 
     def resolve(self, model: str, version: str | None = None) -> Bundle:
-        """The bundle that answers for a placement's `model`, or the version that a request insists on.
+        """The bundle that answers for a placement's `model`, or the version (or alias) that a request insists on.
 
         Raises UnknownVersion.
         """
         name = model.partition("@")[0]
-        wanted = version or self.current[model]
+        wanted = self.current[model] if version is None else self.current.get(f"{name}@{version}", version)
         loaded = self.bundles[name]
         if wanted not in loaded:
             raise UnknownVersion(f"model {name} has no version {wanted} here; loaded: {', '.join(loaded)}")
@@ -51,22 +58,40 @@ class Versions:
             seen.append(bundle)
 
 
-def load_versions(models: Path, wanted: Iterable[str], keep: int) -> Versions:
-    """Loads what the placements name, and the newest `keep` versions of each model. Raises BundleError."""
+def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versions:
+    """Loads what is wanted (as Versions names it), what the models' aliases stand on, and the newest `keep` versions of
+    each model. Raises BundleError or RegistryError."""
     bundles: dict[str, dict[str, Bundle]] = {}
     current: dict[str, str] = {}
+    rollouts: dict[str, Rollout] = {}
     for model in dict.fromkeys(wanted):
-        name, _, pinned = model.partition("@")
-        present = versions(models, name)
-        if not present:
-            raise BundleError(models / name, "holds no version; `endcap train` makes one")
-        if pinned and pinned not in present:
-            raise BundleError(models / name / pinned, f"no such version; there are {', '.join(present)}")
-        current[model] = pinned or present[-1]
-        for version in dict.fromkeys([*present[-keep:], current[model]]):
-            if version not in bundles.setdefault(name, {}):
-                bundle = load_bundle(models / name / version)
-                if (bundle.name, bundle.version) != (name, version):
-                    raise BundleError(bundle.path, f"is {bundle.key} by its manifest, not {name}@{version}")
-                bundles[name][version] = bundle
-    return Versions(bundles, current)
+        name, _, which = model.partition("@")
+        there, state = registry.versions(name), registry.read(name)
+        home = registry.models / name
+        if not present(state, there):
+            raise BundleError(home, "holds no version; `endcap train` makes one")
+        if (version := stands_for(state, there, which)) is None:
+            known = ", ".join([*present(state, there), *state.aliases])
+            raise BundleError(home, f"{which or 'production'} names no version; there are {known}")
+        current[model] = version
+        if state.rollout is not None:
+            rollouts[name] = state.rollout
+        for one in dict.fromkeys([*needed(state, there, keep), version]):
+            if one not in bundles.setdefault(name, {}):
+                bundles[name][one] = load(registry, name, one)
+    return Versions(bundles, current, rollouts)
+
+
+def needed(state: State, there: list[str], keep: int) -> list[str]:
+    """The versions to have loaded, whatever placements say."""
+    named = [*state.aliases.values(), *([state.rollout.version] if state.rollout else [])]
+    usable = present(state, there)
+    return list(dict.fromkeys([*usable[-keep:], *(one for one in named if one in usable)]))
+
+
+def load(registry: Registry, name: str, version: str) -> Bundle:
+    """Raises BundleError."""
+    bundle = load_bundle(registry.models / name / version)
+    if (bundle.name, bundle.version) != (name, version):
+        raise BundleError(bundle.path, f"is {bundle.key} by its manifest, not {name}@{version}")
+    return bundle

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         "count": pa.int32(),
         "model": pa.string(),
         "version": pa.string(),
+        "model_group": pa.string(),
         "request": pa.string(),
         "features": pa.string(),
         "views": pa.list_(pa.struct({"view": pa.string(), "status": pa.string(), "age_s": pa.float64()})),
@@ -50,7 +51,7 @@ SCHEMA = pa.schema(
     }
 )
 
-PLAIN = frozenset({"recommendation_id", "endpoint", "model", "version", "took_ms", "batch_size"})
+PLAIN = frozenset({"recommendation_id", "endpoint", "model", "version", "model_group", "took_ms", "batch_size"})
 """Columns that are written as `Answered` has them."""
 
 AT_ONCE = 64
@@ -192,14 +193,19 @@ def merge(parts: Sequence[Path], whole: Path) -> Iterator[None]:
                 for group in range(file.num_row_groups):
                     waiting.append(file.read_row_group(group, use_threads=False))
                     if sum(one.num_rows for one in waiting) >= GROUP:
-                        writer.write_table(pa.concat_tables(waiting))
+                        writer.write_table(as_now(waiting))
                         waiting = []
                     yield
         if waiting:
-            writer.write_table(pa.concat_tables(waiting))
+            writer.write_table(as_now(waiting))
         writer.add_key_value_metadata({MERGED: orjson.dumps([part.name for part in parts])})
     sync(whole)
     sync(whole.parent)
+
+
+def as_now(parts: Sequence[pa.Table]) -> pa.Table:
+    """Them together as SCHEMA has it: files that an older release wrote lack its newer columns."""
+    return pa.concat_tables([SCHEMA.empty_table(), *parts], promote_options="default").select(SCHEMA.names)
 
 
 def settle(staged: Path) -> None:

@@ -32,6 +32,7 @@ class Answered:
     request: RecommendRequest | RankRequest
     model: str
     version: str
+    model_group: str
     values: Mapping[str, Any]
     views: Mapping[str, ViewState]
     items: Sequence[Item]

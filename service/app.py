@@ -22,7 +22,6 @@ from features.online import OnlineReader
 from features.pipeline import Pipeline
 from features.popularity import Popularity
 from features.store import connection
-from ranking.batch import Query
 from ranking.batcher import Desk, InlineEngine, LocalEngine
 from ranking.items import STATS_AT
 from ranking.sources.base import Source
@@ -44,22 +43,21 @@ from service.freshness import Freshness
 from service.http.edge import Runner
 from service.http.server import Api
 from service.items import ItemDoor
-from service.ladder import rungs, without
 from service.metrics import Metrics
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.recommend import Recommender
 from service.reply import Replies
+from service.router import Router
 from service.served_log import ServedLog, restore
 from service.shopper import Shoppers
 from service.tallies import Tallies
+from service.warm_up import in_time, warm_up
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
-WARM_UPS = 3
-"""Of each shape: the least of their times is what it takes, the first may have waited for anything."""
 FEWEST_IN_FLIGHT = 16
 """Where the limit on requests in flight begins at the least."""
 YOUNG = 10_000  # objects between two looks for garbage: an answer makes hundreds, and leaves none in a cycle
@@ -134,8 +132,8 @@ class App:
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
             await asyncio.wait_for(asyncio.gather(*(one.wait() for one in followers)), STORE_S)
         shares = Shares()
-        await self._warm_up(self.engine, shares)
-        limiter = Limiter(GradientLimit(max(self._in_time(shares), FEWEST_IN_FLIGHT)), time.perf_counter)
+        await warm_up(self.engine, self.versions.all(), config.placements, shares)
+        limiter = Limiter(GradientLimit(max(in_time(config.placements, shares), FEWEST_IN_FLIGHT)), time.perf_counter)
         self.metrics.gate = limiter
         await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
@@ -143,7 +141,7 @@ class App:
         self.api.answers.recommender = Recommender(
             Shoppers(self.reader, applied, shares, timeout_s=config.features.timeout_ms / 1e3),
             self.engine,
-            self.versions,
+            Router(self.versions),
             Placements(config.placements),
             limiter,
             shares,
@@ -239,37 +237,6 @@ class App:
         follower.start(lambda found: engine.change([(one.item_id, {**one.counts, STATS_AT: one.at}) for one in found]))
         self.closing.append(follower.stop)
         return follower
-
-    def _in_time(self, shares: Shares) -> float:
-        """How many requests can be answered in their budget, each taking twice as long as alone; of the placement
-        that has room for the fewest."""
-        now = shares.clock()
-        placements = self.config.placements.items()
-        return min(one.timeout_ms / 1e3 / shares.engine_s(name, 0, now) for name, one in placements)
-
-    async def _warm_up(self, engine: InlineEngine | LocalEngine, shares: Shares) -> None:
-        """One query of every shape that placements ask for, with everything and with less and less, so that no shopper
-        pays for a first time and it is known what each takes."""
-        assert self.versions is not None
-        for bundle in self.versions.all():
-            for name, placement in self.config.placements.items():
-                for count in (500, 20):
-                    query = Query(
-                        features={},
-                        sources=placement.sources,
-                        count=count,
-                        session=bundle.items.ids[:3],
-                        item_id=bundle.items.ids[0] if placement.needs_item else None,
-                        ranked=placement.ranked,
-                    )
-                    ladder = rungs(query, bundle.nprobe)
-                    for rung in range(len(ladder) + 1):
-                        took = []
-                        for _ in range(WARM_UPS):
-                            began = time.perf_counter()
-                            await engine.submit(bundle.key, without(query, ladder[:rung]))
-                            took.append(time.perf_counter() - began)
-                        shares.learn(name, rung, min(took))
 
     async def why_not_ready(self) -> str | None:
         """What stands in the way of answering well; None when nothing does."""

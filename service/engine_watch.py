@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from ranking.batching import Policy
 from ranking.capacity import Forecaster
 from service.engine_wire import Batches, EngineReport, Forecast, ForecastAt, Measured
-from service.metrics import Tally, quantile
+from service.figures import Tally, quantile
 
 EVERY_S, KEPT = 1.0, 60
 """Seconds between two notes, and how many are kept."""

@@ -7,8 +7,6 @@ adds some forty figures (docs/performance.md).
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -18,94 +16,10 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from ranking.batching import Figures
+from service.figures import AGES, BATCHES, FINE, SECONDS, Counts, Histogram, Tally
 from service.trace import Trace
 from service.wire import Accepted, Recommendation
 from service.workers_metrics import CURVE, Family, merged
-
-SECONDS = (
-    0.00005,
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.002,
-    0.003,
-    0.005,
-    0.0075,
-    0.01,
-    0.015,
-    0.02,
-    0.03,
-    0.05,
-    0.1,
-    0.25,
-    1.0,
-)
-AGES = (1, 10, 60, 300, 900, 3600, 4 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400, 365 * 86400)
-FINE = tuple(5e-5 * 2 ** (step / 8) for step in range(129))
-"""From 0.05 ms to 3.3 s, eight to a doubling: where a quantile is to be told closer than by SECONDS."""
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-class Counts:
-    """A counter: label values -> how often."""
-
-    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
-        self.name, self.text, self.labels = name, text, labels
-        self.values: Counter[tuple[str, ...]] = Counter()
-
-    def family(self) -> Metric:
-        family = CounterMetricFamily(self.name, self.text, labels=self.labels)
-        for labels, value in self.values.items():
-            family.add_metric(labels, value)
-        return family
-
-
-class Tally:
-    """One histogram's figures: how many fell into each bucket, and their sum."""
-
-    __slots__ = ("bounds", "buckets", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.buckets = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def add(self, value: float) -> None:
-        self.buckets[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """The buckets as Prometheus counts them: each holds all the smaller ones."""
-        found, total = [], 0
-        for bound, count in zip((*self.bounds, float("inf")), self.buckets, strict=True):
-            total += count
-            found.append(("+Inf" if bound == float("inf") else repr(float(bound)), float(total)))
-        return found
-
-
-def quantile(bounds: Sequence[float], counts: Sequence[int], q: float) -> float:
-    """Of a tally's figures, of which there are some: interpolated inside its bucket; past the last bound that bound."""
-    wanted, below, lower = q * sum(counts), 0, 0.0
-    for bound, count in zip(bounds, counts, strict=False):
-        if count and below + count >= wanted:
-            return lower + (bound - lower) * (wanted - below) / count
-        below, lower = below + count, bound
-    return lower
-
-
-class Histogram:
-    """A histogram: label values -> tally."""
-
-    def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
-        self.name, self.text, self.labels = name, text, labels
-        self.tallies: defaultdict[tuple[str, ...], Tally] = defaultdict(lambda: Tally(bounds))
-
-    def family(self) -> Metric:
-        family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
-        for labels, tally in self.tallies.items():
-            family.add_metric(labels, tally.cumulative(), tally.sum)
-        return family
 
 
 class EventCounts(Protocol):
@@ -163,7 +77,7 @@ class Metrics:
             "endcap_feature_age_seconds", "Age of a feature view's row when it was served.", ["view"], AGES
         )
         self.items = Counts("endcap_items", "Items answered, by source.", ["source"])
-        self.answers = Counts("endcap_answers", "Answers by model version.", ["model", "version"])
+        self.answers = Counts("endcap_answers", "Answers by model version.", ["model", "version", "group"])
         self.batch = Histogram(
             "endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", [], BATCHES
         )
@@ -201,7 +115,7 @@ class Metrics:
             if found.age_s is not None:
                 self.age.tallies[view,].add(found.age_s)
         self.items.values.update([(item.source,) for item in answer.items])
-        self.answers.values[answer.model.name, answer.model.version] += 1
+        self.answers.values[answer.model.name, answer.model.version, answer.model.group] += 1
 
     def events_taken(self, taken: Accepted) -> None:
         for outcome, count in (
@@ -215,7 +129,7 @@ class Metrics:
         """What prometheus_client asks of a collector."""
         for one in (self.requests, self.seconds, self.stage_seconds, self.degraded, self.views, self.age, self.items,
                     self.answers, self.batch):  # fmt: skip
-            yield one.family()
+            yield family_of(one)
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
         if self.gate is not None:
             yield GaugeMetricFamily("endcap_in_flight", "Requests that are being answered.", self.gate.in_flight)
@@ -225,7 +139,7 @@ class Metrics:
                 refused.add_metric([priority], count)
             yield refused
         yield from curve(self.learned())
-        yield self.events.family()
+        yield family_of(self.events)
         newest = GaugeMetricFamily(
             "feast_feature_freshness_seconds",
             "Seconds since a view's newest event.",
@@ -265,6 +179,19 @@ class Metrics:
         whole = CollectorRegistry()
         whole.register(Given(merged([self.snapshot(), *others])))
         return generate_latest(whole), CONTENT_TYPE_LATEST
+
+
+def family_of(figures: Counts | Histogram) -> Metric:
+    """As prometheus_client has it."""
+    if isinstance(figures, Counts):
+        counter = CounterMetricFamily(figures.name, figures.text, labels=figures.labels)
+        for labels, value in figures.values.items():
+            counter.add_metric(labels, value)
+        return counter
+    histogram = HistogramMetricFamily(figures.name, figures.text, labels=figures.labels)
+    for labels, tally in figures.tallies.items():
+        histogram.add_metric(labels, tally.cumulative(), tally.sum)
+    return histogram
 
 
 def curve(found: Figures | None) -> Iterator[Metric]:

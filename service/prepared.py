@@ -15,6 +15,7 @@ from ranking.batcher import hold_to_one_core
 from ranking.batching import INLINE_SHARE, SHARE, Curve, Policy, Sample, measure
 from ranking.device import choose
 from ranking.engine import BatchPath
+from ranking.registry import Registry
 from ranking.resident.path import batch_path
 from ranking.sources.base import Source
 from ranking.versions import Versions, load_versions
@@ -48,7 +49,9 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     feast = Feast(directory / config.features.repo)
     feast.start()
     try:
-        versions = load_versions(models, (one.model for one in config.placements.values()), config.models.keep)
+        versions = load_versions(
+            Registry(models), (one.model for one in config.placements.values()), config.models.keep
+        )
         found = fit(feast.facts(), versions)
     finally:
         feast.close()

@@ -31,24 +31,26 @@ from service.ladder import POPULAR, RANKER, least_rung, popular_only, rungs, wit
 from service.placements import Placement, Placements
 from service.query import LoadedModel, rank_query, recommend_query
 from service.reply import Replies
+from service.router import Chosen
 from service.rules import choose
 from service.shopper import Shopper, Shoppers
 from service.trace import Trace
 from service.wire import RankRequest, Recommendation, RecommendRequest
 
 
-class ModelVersions(Protocol):
-    def resolve(self, model: str, version: str | None = None) -> LoadedModel: ...
+class Models(Protocol):
+    def choose(self, placement: Placement, request: RecommendRequest | RankRequest) -> Chosen: ...
 
 
 @dataclass(slots=True)
 class Turn:
-    """A request on its way: `place` is what its times are kept under, `budget` what it has left, `bulk` whether others
-    go first."""
+    """A request on its way: `place` is what its times are kept under, `group` whom the model answers it for, `budget`
+    what it has left, `bulk` whether others go first."""
 
     place: str
     placement: Placement
     model: LoadedModel
+    group: str
     budget: Budget
     bulk: bool
     after: str | None
@@ -59,7 +61,7 @@ class Recommender:
     """Answers requests. `most_s` bounds any request, whatever its placement allows."""
 
     def __init__(
-        self, shoppers: Shoppers, engine: Engine, models: ModelVersions, placements: Placements, limiter: Limiter,
+        self, shoppers: Shoppers, engine: Engine, models: Models, placements: Placements, limiter: Limiter,
         shares: Shares, replies: Replies, *, most_s: float,
     ) -> None:  # fmt: skip
         self.shoppers, self.engine, self.models, self.placements = shoppers, engine, models, placements
@@ -95,11 +97,11 @@ class Recommender:
     def begin(self, request: RecommendRequest | RankRequest, place: str, call: Call, trace: Trace) -> Turn:
         """The placement, the model, and the time that there is: what the caller has left, up to what is allowed."""
         placement = self.placements.get(request.placement)
-        model = self.models.resolve(placement.model, request.model_version)
+        chosen = self.models.choose(placement, request)
         said = placement.timeout_ms / 1e3 if call.timeout_s is None else call.timeout_s
         budget = Budget(trace.began, min(said, placement.cap_ms / 1e3, self.most_s), trace.clock)
         bulk = placement.priority == "bulk" if call.bulk is None else call.bulk
-        turn = Turn(place, placement, model, budget, bulk, call.after, trace)
+        turn = Turn(place, placement, chosen.model, chosen.group, budget, bulk, call.after, trace)
         in_time(turn)
         return turn
 
@@ -151,7 +153,7 @@ class Recommender:
         """The answer as it goes out."""
         in_time(turn)
         began = turn.trace.clock()
-        made = self.replies.make(request, turn.model, shopper, query, answer, places, turn.trace, missing)
+        made = self.replies.make(request, turn.model, turn.group, shopper, query, answer, places, turn.trace, missing)
         self.shares.saw_finish(turn.trace.clock() - began + turn.trace.stages.get("rules", 0.0))
         return made
 

@@ -29,6 +29,7 @@ class Replies:
         self,
         request: RecommendRequest | RankRequest,
         model: LoadedModel,
+        group: str,
         shopper: Shopper,
         query: Query,
         answer: Answer,
@@ -55,14 +56,14 @@ class Replies:
             views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[at_places]), len(shown), at)}
         self.record(
             Answered(
-                its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version,
+                its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version, group,
                 query.features, views, shown, query.sources, shopper.degraded, dict(trace.stages),
                 took_ms, trace.batch_size,
             )
         )  # fmt: skip
         return Recommendation(
             recommendation_id=its_id,
-            model=Model(model.name, model.version),
+            model=Model(model.name, model.version, group),
             items=shown,
             degraded=shopper.degraded,
             features={

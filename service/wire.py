@@ -73,10 +73,11 @@ class RankRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Model(Struct, frozen=True):
-    """Which model answered."""
+    """Which model answered, and for which group of shoppers (docs/models.md)."""
 
     name: str
     version: str
+    group: str = "default"
 
 
 class ItemExplanation(Struct, frozen=True):

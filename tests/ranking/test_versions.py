@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ranking.live import LiveItems
+from ranking.registry import Registry
 from ranking.train.save import save
 from ranking.versions import Versions, load_versions
 from tests.ranking.factory import make_trained
@@ -13,7 +14,7 @@ from tests.ranking.factory import make_trained
 def two_versions(models: Path) -> Versions:
     for size in (30, 50):
         save(make_trained(size), models, "default", {})
-    return load_versions(models, ["default"], keep=2)
+    return load_versions(Registry(models), ["default"], keep=2)
 
 
 def test_the_ids_of_every_versions_items_come_once(tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from typing import Any
 
 import duckdb
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from features.user import ViewState
 from service import answer_log, answer_table
 from service.answer_log import HOUR_S, AnswerLog
-from service.answer_table import SCHEMA
+from service.answer_table import SCHEMA, batches_of, compact, write
 from service.answered import Answered
 from service.http.strict import StrictDecoder
 from service.wire import Filter, Item, Price, RankRequest, RecommendRequest, Session
@@ -51,6 +52,7 @@ def answered(number: int = 0, at: float = NOON, **changes: Any) -> Answered:
         request=RecommendRequest(user_id=f"u{number}", session=Session(["i1", "i2"]), item_id="i9", count=5),
         model="default",
         version="3",
+        model_group="default",
         values=VALUES,
         views={"user_recent": ViewState("present", 12.345678901), "user_profile": ViewState("missing", None)},
         items=[Item("i1", 0.5, "personal"), Item("i2", -1.25, "popular")],
@@ -112,6 +114,7 @@ def test_an_answer_is_read_back_as_it_was_put(tmp_path: Path) -> None:
     assert first == {
         "recommendation_id": f"{1:032x}", "endpoint": "recommend", "user_id": user, "session_item_ids": [],
         "item_id": None, "placement": "home", "count": 20, "model": "default", "version": "3",
+        "model_group": "default",
         "views": [
             {"view": "user_recent", "status": "present", "age_s": 12.345678901},
             {"view": "user_profile", "status": "missing", "age_s": None},
@@ -460,3 +463,16 @@ def test_kill_9_leaves_whole_files_and_all_that_was_flushed(tmp_path: Path) -> N
     assert found == sorted(set(found))
     AnswerLog(tmp_path, clock=lambda: NOON + 3 * HOUR_S).tidy()
     assert (ids(tmp_path), leftovers(tmp_path)) == (found, [])
+
+
+def test_files_of_an_older_release_are_compacted_with_newer_ones(tmp_path: Path) -> None:
+    """A column that the older one did not have is null there."""
+    batches, _ = batches_of([answered(1), answered(2)])
+    older, newer = (pa.Table.from_batches([one]) for one in (batches[0].slice(0, 1), batches[0].slice(1)))
+    folder = tmp_path / "date=2026-11-01" / "hour=10"
+    write(older.drop_columns(["model_group"]), folder, "1.parquet")
+    write(newer, folder, "2.parquet")
+    for _ in compact(folder):
+        pass
+    (whole,) = folder.glob("*.parquet")
+    assert pq.read_table(whole, partitioning=None)["model_group"].to_pylist() == [None, "default"]

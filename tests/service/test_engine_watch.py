@@ -9,7 +9,7 @@ import pytest
 
 from ranking.batching import Curve, Policy
 from service.engine_watch import ENOUGH, FRESH_S, EngineWatch
-from service.metrics import FINE, Tally, quantile
+from service.figures import FINE, Tally, quantile
 from tests.ranking.test_batching import query
 from tests.service.conftest import Client
 

@@ -29,7 +29,7 @@ async def test_a_known_shopper_gets_scored_items_with_their_sources(client: Clie
     answer = await client.recommend(user_id="u1", count=10)
     assert len(answer["items"]) == 10 and len(set(ids(answer))) == 10
     assert {item["source"] for item in answer["items"]} <= {"personal", "covisit", "popular"}
-    assert answer["degraded"] == [] and answer["model"] == {"name": "default", "version": "2"}
+    assert answer["degraded"] == [] and answer["model"] == {"name": "default", "version": "2", "group": "default"}
     assert re.fullmatch("[0-9a-f]{32}", answer["recommendation_id"]) and answer["took_ms"] > 0
     scores = [item["score"] for item in answer["items"]]
     assert scores == sorted(scores, reverse=True)

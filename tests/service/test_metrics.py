@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ranking.batching import Figures
-from service.metrics import SECONDS, Histogram, Metrics
+from service.figures import SECONDS, Histogram
+from service.metrics import Metrics
 
 
 def test_stages_of_microseconds_are_told_apart() -> None:

@@ -28,8 +28,8 @@ SLOS: dict[str, float | None] = {"v": 60.0, "w": None}
 def answered(at: float, age: float | None, placement: str = "home", version: str = "1") -> Answered:
     views = {"v": ViewState("missing" if age is None else "present", age), "w": ViewState("present", 3.0)}
     request = RecommendRequest(user_id="u", placement=placement)
-    return Answered("0" * 32, at, "recommend", request, "default", version, {}, views, [Item("i", 1.0, "popular")],
-                    {"popular": 5}, [], {"engine": 0.001}, 1.0, 1)  # fmt: skip
+    return Answered("0" * 32, at, "recommend", request, "default", version, "default", {}, views,
+                    [Item("i", 1.0, "popular")], {"popular": 5}, [], {"engine": 0.001}, 1.0, 1)  # fmt: skip
 
 
 def test_what_the_log_has_is_what_was_tallied(tmp_path: Path) -> None:

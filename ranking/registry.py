@@ -1,0 +1,172 @@
+"""Which version of a model stands for what: aliases, a rollout under way, what was retired, and how it came to be so.
+
+One small file a model, `models/<name>/aliases.json`, changed under a lock and replaced as a whole: who reads it sees
+the state before a change or after it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from ranking.bundle import versions
+from ranking.errors import RegistryError
+
+FILE, LOCK = "aliases.json", ".aliases.lock"
+PRODUCTION, CANDIDATE = "production", "candidate"
+KEPT = 200
+"""Changes that the history keeps."""
+
+Version = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
+Alias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+
+
+class Change(Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of the history: what was done to which alias (or to a version itself), by whom and why. `before` is
+    what the alias named until then."""
+
+    at: datetime
+    action: str
+    version: str
+    alias: str | None = None
+    before: str | None = None
+    by: str = ""
+    why: str = ""
+
+
+class Rollout(Struct, frozen=True, forbid_unknown_fields=True):
+    """A promotion under way: `version` answers a `share` of the shoppers of every placement that stands on
+    `production` and splits nothing itself. `plan` is the guard's."""
+
+    version: Version
+    share: Annotated[float, Meta(ge=0, le=1)]
+    since: datetime
+    plan: dict[str, object] = {}
+
+
+class State(Struct, frozen=True, forbid_unknown_fields=True):
+    """All of aliases.json. `generation` grows by one with each change."""
+
+    format: Literal[1] = 1
+    generation: int = 0
+    aliases: dict[Alias, Version] = {}
+    rollout: Rollout | None = None
+    retired: list[Version] = []
+    history: list[Change] = []
+
+    def noted(self, action: str, version: str, **said: str | None) -> State:
+        """The same with one more entry of history, of now. `said` fills a Change's other fields."""
+        now = datetime.now(UTC).isoformat()
+        entry = msgspec.convert({"at": now, "action": action, "version": version, **said}, Change)
+        return replace(self, history=[*self.history, entry][-KEPT:])
+
+
+class Registry:
+    """The models below a directory. Safe for several processes at once."""
+
+    def __init__(self, models: Path) -> None:
+        self.models = models
+
+    def names(self) -> list[str]:
+        """The models that have a version, by name."""
+        entries = sorted(self.models.iterdir()) if self.models.is_dir() else []
+        return [one.name for one in entries if versions(self.models, one.name)]
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, oldest first, retired ones too."""
+        return versions(self.models, name)
+
+    def read(self, name: str) -> State:
+        """Raises RegistryError where the file is damaged."""
+        path = self.models / name / FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=State)
+        except FileNotFoundError:
+            return State()
+        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+            raise RegistryError(f"{path}: {error}") from error
+
+    def change(self, name: str, edit: Callable[[State], State], *, generation: int | None = None) -> State:
+        """What `edit` makes of the state becomes the state. Raises RegistryError, and changes nothing, where another
+        change is under way, where there has been one since `generation`, or where the disk refuses."""
+        home = self.models / name
+        with self.locked(name):
+            before = self.read(name)
+            if generation is not None and before.generation != generation:
+                last = before.history[-1] if before.history else None
+                said = f": {last.action} of {last.version} at {last.at:%H:%M:%S}" if last else ""
+                raise RegistryError(f"{home}: was changed meanwhile{said}; nothing was done, look and try again")
+            after = replace(edit(before), generation=before.generation + 1)
+            self.write(home / FILE, msgspec.json.format(msgspec.json.encode(after), indent=1))
+        return after
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Nobody else changes this model's state meanwhile. Raises RegistryError where somebody else does."""
+        path = self.models / name / LOCK
+        try:
+            file = path.open("a")
+        except OSError as error:
+            raise RegistryError(f"{path}: {error.strerror or error}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RegistryError(f"{path.parent}: another change is under way; nothing was done") from error
+            yield
+
+    def write(self, path: Path, content: bytes) -> None:
+        beside = path.with_name(f".{path.name}.partial")
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError as error:
+            raise RegistryError(f"{path}: cannot be written: {error.strerror or error}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def present(state: State, there: list[str]) -> list[str]:
+    """The versions that may answer, oldest first: those on disk that are not retired."""
+    return [one for one in there if one not in state.retired]
+
+
+def stands_for(state: State, there: list[str], wanted: str = "") -> str | None:
+    """The version that `wanted` names: a number, an alias, or nothing at all, which is `production` where that is set
+    and else the newest. None where there is no such one."""
+    usable = present(state, there)
+    if not wanted:
+        found = state.aliases.get(PRODUCTION, usable[-1] if usable else None)
+    else:
+        found = state.aliases.get(wanted, wanted)
+    return found if found in usable else None
+
+
+def point(state: State, alias: str, version: str, there: list[str], *, by: str = "", why: str = "") -> State:
+    """The state with the alias on this version. Raises RegistryError where the version cannot answer."""
+    usable = present(state, there)
+    if version not in usable:
+        kind = "is retired" if version in there else "does not exist"
+        raise RegistryError(f"version {version} {kind}; there are {', '.join(usable) or 'none'}")
+    before = state.aliases.get(alias)
+    changed = replace(state, aliases={**state.aliases, alias: version})
+    return changed.noted(
+        "promote" if alias == PRODUCTION else "alias", version, alias=alias, before=before, by=by, why=why
+    )
+
+
+def versions_named(state: State) -> Mapping[str, str]:
+    """What stands on which version: the aliases, and the rollout under its own name."""
+    return {**state.aliases, **({"rollout": state.rollout.version} if state.rollout else {})}
