@@ -50,7 +50,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Second(msgspec.Struct, frozen=True):
-    """The requests that were due in one second of the run."""
+    """The requests that were due in one second of the run; `statuses` says how many of them ended in which way."""
 
     second: int
     intended: int
@@ -58,6 +58,7 @@ class Second(msgspec.Struct, frozen=True):
     answered: int
     errors: int
     degraded: int
+    statuses: dict[str, int]
     p50_ms: float | None
     p99_ms: float | None
     max_ms: float | None

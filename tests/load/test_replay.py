@@ -62,6 +62,7 @@ def test_several_processes_send_each_request_of_the_log_once(stub: Stub, tmp_pat
     assert result["planned"] == result["sent"] == result["answered"] == 200
     assert result["statuses"] == {"200": 200}
     assert sum(second["intended"] for second in result["seconds_series"]) == 200
+    assert sum(second["statuses"]["200"] for second in result["seconds_series"]) == 200
     assert sum(group["count"] for group in result["groups"]) == 200
     assert result["stages_ms"]["rank"]["count"] == 200
     assert "aiohttp" in result["versions"]["server"]
