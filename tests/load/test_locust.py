@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from infra.bench_locust import LOCUSTFILE, ROOT, play, write_log
-from load.shares import share
+from load.shares import share, typed
 from load.traffic_log import Entry
 from tests.load.conftest import Stub
 
@@ -35,6 +35,13 @@ def test_speed_2_halves_the_times_and_an_empty_log_has_no_shares() -> None:
     log = [Entry(0, "GET", "/"), Entry(3_000_000, "GET", "/")]
     assert [at for at, _ in share(log, 0, 1, 2.0)] == [0.0, 1.5]
     assert list(share([], 0, 1, 1.0)) == []
+
+
+def test_a_body_without_a_type_is_sent_as_json_and_no_body_has_none() -> None:
+    said = {"content-type": "text/csv"}
+    assert typed(Entry(0, "POST", "/", {"X": "y"}, "{}")) == {"X": "y", "Content-Type": "application/json"}
+    assert typed(Entry(0, "POST", "/", said, "a,b")) == said
+    assert typed(Entry(0, "GET", "/")) == {}
 
 
 def test_nothing_else_imports_locust_or_what_comes_with_it() -> None:
