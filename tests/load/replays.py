@@ -26,7 +26,8 @@ def replay(seconds: int = 60, slow: float = 1.0, **changes: Any) -> dict[str, An
     ]
     result: dict[str, Any] = {
         "kind": "endcap replay", "version": 1, "log": "day.ndjson", "url": "http://127.0.0.1:8080",
-        "started": "2026-11-25T10:00:00+00:00", "seconds": float(seconds), "speed": 1.0, "rate": None, "processes": 1,
+        "started": "2026-11-25T10:00:00+00:00", "seconds": float(seconds), "duration": float(seconds), "speed": 1.0,
+        "rate": None, "processes": 1,
         "planned": 100 * seconds, "sent": 100 * seconds, "answered": 100 * seconds - 1, "errors": 4,
         "bad_rows": 1, "complaints": ["day.ndjson: row 7: not JSON"],
         "client": {"lateness_p50_ms": 0.05, "lateness_p99_ms": 0.4, "lateness_max_ms": 2.0, "late": 3,

@@ -111,7 +111,7 @@ def test_a_run_in_which_nothing_was_answered_has_a_page_too(tmp_path: Path) -> N
         seconds_series=[], percentiles=[], groups=[], stages_ms={}, statuses={}, degraded={}, planned=0, sent=0,
         answered=0, degraded_answers=0, errors=0, latency_ms=nothing, client=client,
         slo=[{"name": "p99", "bound": "p99=50ms", "value": None, "met": False}],
-    ) | {"seconds": 0.0}  # fmt: skip
+    ) | {"seconds": 0.0, "duration": 0.0}  # fmt: skip
     page = tmp_path / "page.html"
     write(silent, page)
     assert "p99=50ms, nothing measured" in page.read_text()
@@ -143,6 +143,12 @@ def test_two_runs_share_each_drawing_and_stand_beside_each_other_in_a_table(
 )  # fmt: skip
 def test_a_change_is_said_in_words(slow: float, words: str) -> None:
     assert {one.name: one.words for one in deltas(check(replay()), check(replay(slow=slow)))}["p99"] == words
+
+
+def test_the_rate_intended_is_over_the_planned_seconds_not_over_those_until_the_last_answer() -> None:
+    late = {"intended": 0, "sent": 0, "answered": 4, "second": 60}
+    series = [*replay()["seconds_series"], replay()["seconds_series"][0] | late]
+    assert check(replay(seconds_series=series)).rate_intended() == 100
 
 
 def test_shares_differ_by_points() -> None:
