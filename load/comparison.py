@@ -47,11 +47,15 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request as reports name it: the `number`-th of the log (from 1), its user id or None, its placement."""
+    """A request as reports name it: the `number`-th of the log (from 1), its user id or None, its placement.
+
+    `chosen`: the items are the answer's choice. Of a rank they are the caller's, and only their order is the answer's.
+    """
 
     number: int
     user: str | None
     placement: str
+    chosen: bool = True
 
 
 class Agreement:
@@ -64,16 +68,17 @@ class Agreement:
         self._taus = 0
         self._shift = Sketch()
 
-    def add(self, a: Reply, b: Reply) -> float:
-        """Count a pair in; returns its rank-biased overlap."""
+    def add(self, a: Reply, b: Reply, chosen: bool = True) -> float:
+        """Count a pair in; returns its rank-biased overlap. Whole lists overlap by definition if nobody has chosen."""
         scores_a, scores_b = _scores(a), _scores(b)
         ids_a, ids_b = list(scores_a), list(scores_b)
         self.pairs += 1
         self.identical += ids_a == ids_b
         for depth in DEPTHS:
             self._add_overlap(str(depth), overlap(ids_a, ids_b, depth))
-        whole = max(len(ids_a), len(ids_b))
-        self._add_overlap("count", overlap(ids_a, ids_b, whole) if whole else 1.0)
+        if chosen:
+            whole = max(len(ids_a), len(ids_b))
+            self._add_overlap("count", overlap(ids_a, ids_b, whole) if whole else 1.0)
         rbo = rank_biased_overlap(ids_a, ids_b)
         self._rbo += rbo
         tau = kendall_tau(ids_a, ids_b)
@@ -125,12 +130,12 @@ class Comparison:
             self.failed += 1
             return
         if set(a.degraded) != set(b.degraded):
-            self.apart.add(a, b)
+            self.apart.add(a, b, asked.chosen)
             return
-        rbo = self.all.add(a, b)
-        _group(self._placements, asked.placement).add(a, b)
+        rbo = self.all.add(a, b, asked.chosen)
+        _group(self._placements, asked.placement).add(a, b, asked.chosen)
         if segment is not None:
-            _group(self._segments, segment).add(a, b)
+            _group(self._segments, segment).add(a, b, asked.chosen)
         if [one.item_id for one in a.items] != [one.item_id for one in b.items]:
             self._keep_changed(asked, a, b, rbo, segment)
 

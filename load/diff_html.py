@@ -8,9 +8,9 @@ from load.diff_text import HEAD, cells, facts, notes, number, rows, sentence, sh
 from load.html import Html, folded, heading, page, paragraph, section, table, tiles
 
 GUIDE = (
-    "@k: the share of the first k that both lists have; whole: of the longer. RBO: rank-biased overlap at p = 0.9; "
-    "the first ten carry 86 % of it. tau: Kendall's, the order of the items that both have, -1 to 1. Score shift: how "
-    "far apart the two scores of one item are, on average and for 95 %."
+    "@k: the share of the first k that both lists have; whole: of the longer (a rank's items are given). RBO: "
+    "rank-biased overlap at p = 0.9; the first ten carry 86 % of it. tau: Kendall's, the order of the items that both "
+    "have, -1 to 1. Score shift: how far apart the two scores of one item are, on average and for 95 %."
 )
 
 

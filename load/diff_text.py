@@ -99,7 +99,7 @@ def counts(values: dict[str, int]) -> str:
 def facts(result: dict[str, Any]) -> dict[str, str]:
     """What was asked of whom, and what they said of themselves."""
     told = {
-        "log": f"{result['log']}: {result['requests']} recommendation requests in {result['seconds']} s; "
+        "log": f"{result['log']}: {result['requests']} recommendations and ranks in {result['seconds']} s; "
         f"skipped: {counts(result['skipped'])}"
     }
     for side in ("a", "b"):

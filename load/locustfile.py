@@ -21,7 +21,8 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from load.errors import LoadError
 from load.histogram import Durations
-from load.shares import share
+from load.http1 import UNPLAYABLE, parse_url
+from load.shares import share, typed
 from load.traffic_log import Entry, TrafficLog
 
 PLAN, DONE = "endcap_plan", "endcap_done"
@@ -51,6 +52,7 @@ class Pacer:
         self._client = HTTPClient.from_url(
             plan["host"], concurrency=CONNECTIONS, connection_timeout=GRACE_S, network_timeout=GRACE_S
         )
+        self._prefix = parse_url(plan["host"]).path.rstrip("/")
         self._lateness = Durations()
 
     def play(self) -> dict[str, Any]:
@@ -58,8 +60,11 @@ class Pacer:
         log = TrafficLog(Path(self._plan["log"]))
         # The master's clock says when; from here on the monotonic one counts.
         start = time.monotonic() + self._plan["start"] - time.time()
-        under_way = set()
+        under_way, unplayable = set(), 0
         for at, entry in share(log, self._plan["index"], self._plan["of"], self._plan["speed"]):
+            if entry.method in UNPLAYABLE:
+                unplayable += 1
+                continue
             due = start + at
             gevent.sleep(max(0.0, due - time.monotonic()))
             self._lateness.record(max(0.0, time.monotonic() - due))
@@ -73,17 +78,18 @@ class Pacer:
         lateness_ms = None if p99 is None else round(1e3 * p99, 3)
         return {
             "index": self._plan["index"], "sent": self._lateness.count, "unanswered": unanswered,
-            "lateness_p99_ms": lateness_ms, "bad_rows": log.bad,
+            "lateness_p99_ms": lateness_ms, "bad_rows": log.bad, "unplayable": unplayable,
         }  # fmt: skip
 
     def _send(self, entry: Entry, due: float) -> None:
-        """One request. Whatever comes of it, its latency counts from when it was due."""
+        """One request, as `endcap replay` sends it. Whatever comes of it, its latency counts from when it was due."""
         error: BaseException | None = None
         length = 0
         try:
-            response = self._client.request(entry.method, entry.path, (entry.body or "").encode(), entry.headers)
+            path, body = self._prefix + entry.path, (entry.body or "").encode()
+            response = self._client.request(entry.method, path, body, typed(entry))
             length = len(response.read())
-            if response.status_code >= 400:
+            if not 200 <= response.status_code < 300:
                 error = ResponseError(f"HTTP {response.status_code}")
         except gevent.GreenletExit as killed:
             error = killed  # given up: no answer within the grace

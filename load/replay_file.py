@@ -50,7 +50,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Second(msgspec.Struct, frozen=True):
-    """The requests that were due in one second of the run."""
+    """The requests that were due in one second of the run; `statuses` says how many of them ended in which way."""
 
     second: int
     intended: int
@@ -58,6 +58,7 @@ class Second(msgspec.Struct, frozen=True):
     answered: int
     errors: int
     degraded: int
+    statuses: dict[str, int]
     p50_ms: float | None
     p99_ms: float | None
     max_ms: float | None
@@ -82,7 +83,10 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `speed` and `rate` are as asked for; `planned` requests in `seconds`."""
+    """One run. `speed` and `rate` are as asked for; `planned` requests were due in `duration` seconds.
+
+    The last of them were answered by `seconds`.
+    """
 
     kind: str
     version: int
@@ -90,6 +94,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     started: str
     seconds: float
+    duration: float
     speed: float
     rate: float | None
     processes: int
@@ -113,8 +118,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str | None]
 
     def rate_intended(self) -> float:
-        """Requests/s that were due, over the seconds in which any were."""
-        return self.planned / len(self.seconds_series) if self.seconds_series else 0.0
+        """Requests/s that were due."""
+        return self.planned / self.duration if self.duration else 0.0
 
     def error_share(self) -> float | None:
         """Of the requests planned, the share that was not answered 2xx."""

@@ -158,8 +158,8 @@ def _series(seconds: Seconds) -> list[dict[str, Any]]:
     for number in range(len(seconds)):
         cell, latency = seconds[number]
         counts = {name: getattr(cell, name) for name in ("intended", "sent", "answered", "errors", "degraded")}
-        figures = spread(latency, "p50", "p99", "max")
-        series.append({"second": number, **counts, **{f"{name}_ms": value for name, value in figures.items()}})
+        figures = {f"{name}_ms": value for name, value in spread(latency, "p50", "p99", "max").items()}
+        series.append({"second": number, **counts, "statuses": dict(sorted(cell.statuses.items())), **figures})
     return series
 
 

@@ -33,7 +33,8 @@ class Group(NamedTuple):
 class Cell:
     """One second of a run: of what was due in it, how many, failed and degraded, and the latencies in microseconds.
 
-    `sent` and `answered` count what was sent and answered in it, whenever it was due.
+    `sent` and `answered` count what was sent and answered in it, whenever it was due; `statuses` says how what was due
+    in it ended: a status, or why there was no answer.
     """
 
     intended: int = 0
@@ -41,6 +42,7 @@ class Cell:
     answered: int = 0
     errors: int = 0
     degraded: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
     latencies: array[int] = field(default_factory=lambda: array("Q"))
 
 
@@ -83,6 +85,7 @@ class ReplayTally:
             self.late += 1
         cell = self._cell(at)
         cell.intended += 1
+        cell.statuses[status] += 1
         cell.degraded += self.tally.degraded_answers - degraded
         if self.tally.ok == ok:
             cell.errors += 1
@@ -153,6 +156,7 @@ class Seconds:
             cell = self._counts.setdefault(number, Cell())
             for name in ("intended", "sent", "answered", "errors", "degraded"):
                 setattr(cell, name, getattr(cell, name) + getattr(more, name))
+            cell.statuses.update(more.statuses)
             if more.latencies:
                 durations = self._opened(number)
                 for microseconds in more.latencies:

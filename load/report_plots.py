@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
@@ -13,6 +14,8 @@ from load.svg import Axis, Line, chart, clock, nines_axis, seconds_axis, value_a
 MOST_POINTS = 300
 # Of two runs, A is drawn in the first style of a kind and B in the second: they differ by dash too.
 STYLES = ("s1", "s2", "s3")
+# So many lines are still told apart; what is rarer shares the last.
+MOST_STATUSES = 4
 
 
 def plots(runs: Sequence[Replay]) -> list[Html]:
@@ -26,7 +29,7 @@ def plots(runs: Sequence[Replay]) -> list[Html]:
         drawn.append(_over_time("p99 over time, ms", runs, [("p99", "p99_ms")]))
         drawn.append(_over_time("p50 over time, ms", runs, [("p50", "p50_ms")]))
         drawn.append(_over_time("Longest of each second, ms", runs, [("max", "max_ms")]))
-    drawn += [_rates(runs), _shares(runs)]
+    drawn += [_rates(runs), _shares(runs), *(_statuses(runs, at) for at in range(len(runs)))]
     return drawn
 
 
@@ -78,6 +81,26 @@ def _shares(runs: Sequence[Replay]) -> Html:
             lines.append(Line(_label(runs, at, name), points, f"s{1 + kind + 2 * at}"))
     y = value_axis([value for line in lines for _, value in line.points if value is not None])
     under = f"Of the requests due in each second{_grouped(runs, 'the mean')}. Errors: not answered 2xx, or not at all."
+    return figure(title, [chart(title, lines, _time(runs), y, clock)], under)
+
+
+def _statuses(runs: Sequence[Replay], at: int) -> Html:
+    title = "How the requests of each second ended" if len(runs) == 1 else f"How those of {'AB'[at]} ended, each second"
+    series, totals = runs[at].seconds_series, Counter[str]()
+    for second in series:
+        totals.update(second.statuses)
+    ordered = [name for name, _ in totals.most_common()]
+    told = MOST_STATUSES if len(ordered) <= MOST_STATUSES else MOST_STATUSES - 1
+    kinds = {name: [name] for name in ordered[:told]}
+    if ordered[told:]:
+        kinds["others"] = ordered[told:]
+    lines = []
+    for style, (name, statuses) in enumerate(kinds.items(), start=1):
+        counts = [(one.second, float(sum(one.statuses.get(status, 0) for status in statuses))) for one in series]
+        points = [(second, value or None) for second, value in thinned(counts, fmean)]
+        lines.append(Line(name, points, f"s{style}"))
+    y = value_axis([value for line in lines for _, value in line.points if value is not None], wide=True)
+    under = f"By status, or why there was no answer{_grouped(runs, 'the mean')}. A gap: none. {_note(y.note)}"
     return figure(title, [chart(title, lines, _time(runs), y, clock)], under)
 
 

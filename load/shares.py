@@ -1,4 +1,4 @@
-"""A traffic log dealt out among several players, so that together they keep its schedule."""
+"""A traffic log dealt out among several players that send alike, so that together they keep its schedule."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from load.traffic_log import Entry
+
+
+def typed(entry: Entry) -> dict[str, str]:
+    """The headers of a request whose body is JSON where nothing says what it is."""
+    if entry.body is None or any(name.lower() == "content-type" for name in entry.headers):
+        return entry.headers
+    return {**entry.headers, "Content-Type": "application/json"}
 
 
 def share(entries: Iterable[Entry], index: int, of: int, speed: float) -> Iterator[tuple[float, Entry]]:

@@ -20,7 +20,7 @@ from load.errors import LoadError
 from load.segments import Segments
 from load.traffic_log import Entry
 
-RECOMMENDATIONS = "/v1/recommendations"
+RECOMMENDATIONS, RANK = "/v1/recommendations", "/v1/rank"
 # A token of the recorded deployment's stream means nothing to another one: it would wait, and degrade for it.
 NOT_SENT = {"endcap-after", "host", "content-length", "connection", "transfer-encoding"}
 # A service that refuses for a moment (503) is asked again after these seconds: this is about answers, not about load.
@@ -36,7 +36,7 @@ class Side(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A recommendation request of the log, decoded."""
+    """A request of the log for a recommendation or a rank, decoded."""
 
     asked: Asked
     path: str
@@ -45,9 +45,10 @@ class Ask(NamedTuple):
 
 
 def read_asks(entries: Iterable[Entry], skipped: Counter[str]) -> Iterator[Ask]:
-    """The recommendation requests among `entries`; the others are counted in `skipped`, by why."""
+    """The recommendation and rank requests among `entries`; the others are counted in `skipped`, by why."""
     for number, entry in enumerate(entries, start=1):
-        if entry.method != "POST" or entry.path.partition("?")[0] != RECOMMENDATIONS:
+        endpoint = entry.path.partition("?")[0]
+        if entry.method != "POST" or endpoint not in (RECOMMENDATIONS, RANK):
             skipped["other endpoints"] += 1
             continue
         try:
@@ -58,7 +59,9 @@ def read_asks(entries: Iterable[Entry], skipped: Counter[str]) -> Iterator[Ask]:
             skipped["bodies that are no JSON object"] += 1
         else:
             user, placement = body.get("user_id"), body.get("placement", "home")
-            asked = Asked(number, user if isinstance(user, str) else None, str(placement))
+            chosen = endpoint == RECOMMENDATIONS
+            name = str(placement) if chosen else f"{placement}, rank"
+            asked = Asked(number, user if isinstance(user, str) else None, name, chosen)
             headers = {name.title(): value for name, value in entry.headers.items() if name.lower() not in NOT_SENT}
             yield Ask(asked, entry.path, {"Content-Type": "application/json"} | headers, body)
 

@@ -30,7 +30,9 @@ def add_to(subparsers: Any) -> None:
     """Add the command to a parser's subcommands."""
     parser = subparsers.add_parser("diff", help="how two services, or two model versions, answer the same requests")
     add = parser.add_argument
-    add("log", type=Path, metavar="LOG", help="a traffic log; recommendations are played, the rest is counted")
+    add(
+        "log", type=Path, metavar="LOG", help="a traffic log; recommendations and ranks are played, the rest is counted"
+    )
     add("url_a", metavar="URL_A", help="such as http://127.0.0.1:8080")
     add("url_b", metavar="URL_B", nargs="?", help="left out: URL_A too, with two versions")
     add("--version-a", metavar="V", help="the model_version that side A is asked for")
@@ -38,11 +40,11 @@ def add_to(subparsers: Any) -> None:
     segments = parser.add_mutually_exclusive_group()
     segments.add_argument("--segment", type=Path, metavar="FILE", help="CSV: user_id,segment")
     segments.add_argument("--segment-by", metavar="INPUT", help="an input of the model, such as country")
-    add("--limit", type=_whole, metavar="N", help="the first N recommendation requests only")
+    add("--limit", type=_whole, metavar="N", help="the first N of these requests only")
     add("--concurrency", type=_whole, default=2, help="requests at once to each side [2]")
     add("--timeout", type=_seconds, default=10.0, help="seconds to wait for an answer [10]")
     add("--timeout-ms", type=_whole, metavar="MS", help="Endcap-Timeout-Ms of every request, in the log's stead")
-    add("--min-overlap", type=_share, metavar="SHARE", help="exit 1 where whole lists overlap less, such as 0.9")
+    add("--min-overlap", type=_share, metavar="SHARE", help="exit 1 where recommendations overlap less, such as 0.9")
     add("--max-errors", type=_share, metavar="SHARE", default=0.01, help="with --min-overlap: pairs failed [0.01]")
     add("--strict", action="store_true", help="stop at the first bad row of the log")
     add("--json", type=Path, metavar="OUT", help="write the figures here")

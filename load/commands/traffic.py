@@ -24,7 +24,7 @@ from load.traffic_log import Entry, Writer, fault, suffix_of
 KINDS = ("answers", "events", "access", "rates")
 SHOW_EVERY = 1_000
 NO_REQUEST = "no request that can be sent"
-COMMON = ("command", "out", "kind", "inputs")
+COMMON = ("command", "out", "kind", "inputs", "strict")
 
 
 class Source(Protocol):
@@ -42,6 +42,7 @@ def add_to(subparsers: Any) -> None:
     add("out", type=Path, metavar="OUT", help="the log to write: .ndjson, .ndjson.gz or .parquet")
     add("--from", dest="kind", choices=KINDS, required=True, help="what INPUT is (docs/traffic-log.md)")
     add("inputs", type=Path, nargs="+", metavar="INPUT", help="answers: a deployment's directory; else files")
+    add("--strict", action="store_true", help="stop at the first bad row of INPUT instead of counting it")
     add("--seed", type=whole(0), help="of all that is drawn; the same seed gives the same log [1]")
     add("--placement", help="of the requests made [home]")
     add("--count", type=whole(1), help="items to ask for [20]")
@@ -84,11 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
     if any(path.resolve() == arguments.out.resolve() for path in arguments.inputs):
         raise LoadError(f"{arguments.out}: is the input as well")
     suffix_of(arguments.out)
-    account, endpoints, span = Account(), Counter[str](), [0, 0]
+    account, endpoints, span = Account(strict=arguments.strict), Counter[str](), [0, 0]
     with _terminated_as_interrupted(), Writer(arguments.out) as log, _progress(arguments.out) as show:
         for entry in source.entries(arguments.inputs, settings, account):
             if (wrong := fault(entry)) is not None:
-                account.drop(NO_REQUEST, wrong)
+                account.drop_bad(NO_REQUEST, wrong)
                 continue
             if log.rows == 0:
                 span[0] = entry.at_us

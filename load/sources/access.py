@@ -71,10 +71,10 @@ def _made(
         found = mapping.match(line)
         at_us = None if found is None else mapping.microseconds(found["time"])
         if found is None or at_us is None:
-            account.drop(NO_LINE, place)
+            account.drop_bad(NO_LINE, place)
             continue
         if at_us < latest - LATE_US:
-            account.drop("more than a minute before a line above it", place)
+            account.drop_bad("more than a minute before a line above it", place)
             continue
         number = visitor(found, settings.seed)
         who = f"v{number:016x}" if users is None else users[number % len(users)]

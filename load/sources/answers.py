@@ -47,7 +47,7 @@ def entries(inputs: Sequence[Path], settings: Settings, account: Account) -> Ite
         rows = f"SELECT {came}, endpoint, request, recommendation_id FROM {source} WHERE {within} ORDER BY 1, 4"
         for at_us, endpoint, request, answer in database.rows(rows, [files, *bounds]):
             if at_us is None or request is None or endpoint not in PATHS:
-                account.drop("no time, no request or no such endpoint", f"answer {answer}")
+                account.drop_bad("no time, no request or no such endpoint", f"answer {answer}")
             else:
                 yield Entry(at_us, "POST", PATHS[endpoint], JSON, request)
 

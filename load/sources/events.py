@@ -16,6 +16,7 @@ from load.sources.requests import events, in_order, recommendation
 from load.sources.tables import Tables, tables
 from load.traffic_log import Entry
 
+BAD = ("no user", "no item", "no time that can be read")
 OPTIONAL = ("session_id", "quantity", "price")
 GENERIC_ONLY = (
     "user_column", "item_column", "kind_column", "time_column", "request_kinds", "event_kinds", "item_in_view",
@@ -75,7 +76,7 @@ def _generic(
         " NOT list_contains(?, kind) THEN 'kind ' || coalesce(kind[:40], 'none') END",
         [[*asking, *telling]],
     )
-    database.drop_by_reason(account)
+    database.drop_by_reason(account, BAD)
     database.keep_day(settings.day, account)
     rng = random.Random(settings.seed)
     rows = "SELECT row, user, item, kind, at_us, session, value FROM lines WHERE reason IS NULL ORDER BY at_us, row"

@@ -28,6 +28,7 @@ SPREAD_S = 60.0
 PURCHASE_US = 1_000_000
 """From a visit's request to its purchases. The file does not say how long people look; one second keeps the order."""
 
+BAD = ("no invoice", "no time that can be read")
 # In the words and the order of features/importers/online_retail.py, which reads the same file for training.
 REASONS = """
     CASE WHEN coalesce(invoice, '') = '' THEN 'no invoice'
@@ -60,7 +61,7 @@ def visits(
             " epoch_us(timezone('Europe/London', try_cast(InvoiceDate AS TIMESTAMP))), NULL",
         )
     database.run(f"UPDATE lines SET reason = {REASONS}")
-    database.drop_by_reason(account)
+    database.drop_by_reason(account, BAD)
     database.keep_day(settings.day, account, "DISTINCT invoice")
     rng = random.Random(settings.seed)
     database.run(

@@ -32,6 +32,7 @@ class Tables:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._starts: list[tuple[int, Path]] = []
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Run a statement for its effect."""
@@ -56,10 +57,14 @@ class Tables:
     def take(self, path: Path, select: str) -> None:
         """Append every row of the file to table `lines`: its number, then expressions over text columns."""
         start = self.one("SELECT count(*) FROM lines")
+        self._starts.append((start, path))
         self.run(f"INSERT INTO lines SELECT {start} + row_number() OVER (), {select} FROM {_reader(path)}", [str(path)])
 
-    def drop_by_reason(self, account: Account) -> None:
-        """Account for table `lines`: its rows, those that CSV could not be read from, and those with a `reason`."""
+    def drop_by_reason(self, account: Account, bad: Sequence[str]) -> None:
+        """Account for table `lines`: its rows, those that CSV could not be read from, and those with a `reason`.
+
+        Rows whose reason is one of `bad` are shown with their place.
+        """
         account.read = self.one("SELECT count(*) FROM lines")
         if self.one("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"):  # there was a CSV
             found = "reject_errors JOIN reject_scans USING (scan_id, file_id)"
@@ -68,9 +73,13 @@ class Tables:
             account.read += count
             account.dropped.update({NO_LINE: count} if count else {})
             for path, line, text in self.rows(f"{unreadable} ORDER BY ALL LIMIT {SHOWN}"):
-                account.shown.append(f"{path}: row {line}: {NO_LINE}: {text[:100]}")
+                account.show_bad(f"{path}: row {line}: {NO_LINE}: {text[:100]}")
         counts = "SELECT reason, count(*) FROM lines WHERE reason IS NOT NULL GROUP BY reason ORDER BY 2 DESC, 1"
         account.dropped.update(dict(self.rows(counts)))
+        shown = "SELECT row, reason FROM lines WHERE list_contains(?, reason) ORDER BY row LIMIT ?"
+        for row, reason in self.rows(shown, [list(bad), SHOWN]):
+            start, path = max(one for one in self._starts if one[0] < row)
+            account.show_bad(f"{path}: readable row {row - start}: {reason}")
 
     def keep_day(self, day: str | None, account: Account, busy: str = "*") -> None:
         """Leave only one day (UTC) of table `lines`: one given as 2011-12-05, the `busiest`, or all for None.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -120,12 +121,18 @@ def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def openapi(item_ids: list[str]) -> dict[str, Any]:
-    """The document as plain values; `item_ids` are for its examples."""
+@cache
+def _schemas() -> tuple[dict[type | None, Any], dict[str, Any]]:
+    """A reference for each type that an endpoint takes or gives, and what they refer to."""
     wanted = [kind for one in ENDPOINTS.values() for kind in (one.body, one.answer, one.lines) if kind]
     kinds = [*dict.fromkeys(wanted), Problem]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    named: dict[type | None, Any] = {None: {}, **dict(zip(kinds, schemas, strict=True))}
+    return {None: {}, **dict(zip(kinds, schemas, strict=True))}, components
+
+
+def openapi(item_ids: list[str]) -> dict[str, Any]:
+    """The document as plain values; `item_ids` are for its examples."""
+    named, components = _schemas()
     shown = examples(item_ids)
     paths = {}
     for path, one in ENDPOINTS.items():

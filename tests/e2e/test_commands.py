@@ -210,17 +210,6 @@ def test_bad_input_is_exit_code_2_one_line_and_changes_nothing(shop: Path, tmp_p
     assert before == {entry: entry.read_bytes() for entry in (shop / "data").iterdir() if entry.is_file()}
 
 
-def test_commands_without_a_deployment_say_which_command_makes_one(tmp_path: Path) -> None:
-    for command in ("generate", "materialize", "train", "evaluate", "serve"):
-        _, error = endcap(command, "--dir", str(tmp_path), status=2)
-        assert "endcap init" in error
-    endcap("init", str(tmp_path / "new"))
-    _, error = endcap("init", str(tmp_path / "new"), status=2)
-    assert "is there already" in error
-    _, error = endcap("materialize", "--dir", str(tmp_path / "new"), status=2)
-    assert "events.parquet" in error
-
-
 def first_user(shop: Path) -> str:
     import pyarrow.parquet as pq
 

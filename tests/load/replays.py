@@ -14,7 +14,8 @@ def replay(seconds: int = 60, slow: float = 1.0, **changes: Any) -> dict[str, An
         paused = second == seconds // 2
         figures = {"p50_ms": wave, "p99_ms": 80.0 if paused else 3 * wave, "max_ms": 140.0 if paused else 4 * wave}
         counts = {"intended": 100, "sent": 100, "answered": 99 if paused else 100, "errors": 3 if paused else 0}
-        series.append({"second": second, **counts, "degraded": 8 if paused else 1, **figures})
+        statuses = {"200": 80, "202": 17, "503": 2, "unanswered": 1} if paused else {"200": 80, "202": 20}
+        series.append({"second": second, **counts, "degraded": 8 if paused else 1, "statuses": statuses, **figures})
     percents = [100 * (1 - 10 ** (-4 * point / 99)) for point in range(100)]
     stages = {name: {"count": 5990, "p50": ms, "p99": 3 * ms, "mean": 1.2 * ms} for name, ms in
               {"features": 0.4, "queue": 0.2, "rank": 1.1, "total": 2.4}.items()}  # fmt: skip
@@ -25,7 +26,8 @@ def replay(seconds: int = 60, slow: float = 1.0, **changes: Any) -> dict[str, An
     ]
     result: dict[str, Any] = {
         "kind": "endcap replay", "version": 1, "log": "day.ndjson", "url": "http://127.0.0.1:8080",
-        "started": "2026-11-25T10:00:00+00:00", "seconds": float(seconds), "speed": 1.0, "rate": None, "processes": 1,
+        "started": "2026-11-25T10:00:00+00:00", "seconds": float(seconds), "duration": float(seconds), "speed": 1.0,
+        "rate": None, "processes": 1,
         "planned": 100 * seconds, "sent": 100 * seconds, "answered": 100 * seconds - 1, "errors": 4,
         "bad_rows": 1, "complaints": ["day.ndjson: row 7: not JSON"],
         "client": {"lateness_p50_ms": 0.05, "lateness_p99_ms": 0.4, "lateness_max_ms": 2.0, "late": 3,

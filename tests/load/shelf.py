@@ -1,4 +1,4 @@
-"""Two services that answer recommendations differently, in one process: `python -m tests.load.shelf` prints its port.
+"""Two services that answer differently, in one process: `python -m tests.load.shelf` prints its port.
 
 `/a` answers i1 to i5 (or as many as `count` says). `/b` answers by the user: `swap…` has the first two the other way
 round, `other…` other items, `busy…` is degraded, `down…` a 503, `full…` a 503 once, `broken…` no JSON, `huge…` an
@@ -54,6 +54,7 @@ async def log(request: web.Request) -> web.Response:
 def main() -> None:
     app = web.Application()
     app.router.add_post("/{side}/v1/recommendations", answer)
+    app.router.add_post("/{side}/v1/rank", answer)
     app.router.add_get("/log", log)
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)

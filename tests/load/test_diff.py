@@ -157,6 +157,19 @@ def test_figures_by_placement_stand_apart(played: Played) -> None:
     assert placements == {"cart": pytest.approx(1), "home": 0}
 
 
+def test_ranks_are_compared_by_order_and_say_nothing_of_which_items_were_chosen(played: Played) -> None:
+    """The items are the caller's: an overlap of 1 by definition would hide how recommendations differ."""
+    rank = {"path": "/v1/rank"}
+    played.write(recommendation("other1"), recommendation("u1") | rank, recommendation("swap1") | rank)
+    figures = played.run("--min-overlap", "0.1", code=1)
+    assert figures["all"]["pairs"] == 3
+    assert figures["all"]["overlap"]["count"] == 0
+    ranked = next(one for one in figures["placements"] if one["placement"] == "home, rank")
+    assert ranked["overlap"] == {"1": 0.5, "5": 1, "10": None, "count": None}
+    assert ranked["tau"] == pytest.approx((1 + 0.8) / 2)
+    assert [one["user"] for one in figures["most_changed"]] == ["other1", "swap1"]
+
+
 def test_the_ten_most_changed_users_are_told_each_once(played: Played) -> None:
     users = [f"swap{number}" for number in range(20)] + ["other1", "other1", "other2"]
     played.write(*(recommendation(user) for user in users))

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from infra.bench_locust import LOCUSTFILE, ROOT, play, write_log
-from load.shares import share
+from load.shares import share, typed
 from load.traffic_log import Entry
 from tests.load.conftest import Stub
 
@@ -35,6 +35,13 @@ def test_speed_2_halves_the_times_and_an_empty_log_has_no_shares() -> None:
     log = [Entry(0, "GET", "/"), Entry(3_000_000, "GET", "/")]
     assert [at for at, _ in share(log, 0, 1, 2.0)] == [0.0, 1.5]
     assert list(share([], 0, 1, 1.0)) == []
+
+
+def test_a_body_without_a_type_is_sent_as_json_and_no_body_has_none() -> None:
+    said = {"content-type": "text/csv"}
+    assert typed(Entry(0, "POST", "/", {"X": "y"}, "{}")) == {"X": "y", "Content-Type": "application/json"}
+    assert typed(Entry(0, "POST", "/", said, "a,b")) == said
+    assert typed(Entry(0, "GET", "/")) == {}
 
 
 def test_nothing_else_imports_locust_or_what_comes_with_it() -> None:
@@ -65,20 +72,26 @@ def test_two_workers_send_every_request_of_the_log_once(tmp_path: Path) -> None:
 
 @needs_locust
 def test_latency_counts_from_the_intended_time_so_a_pause_is_told_by_all_who_waited(tmp_path: Path) -> None:
-    """The stub stops for 100 ms at its 200th request: at 400 requests/s some 40 fall due meanwhile, 10 % of the log."""
+    """The stub stops for 100 ms at its 200th request: at 400 requests/s some 40 fall due meanwhile, 10 % of the log.
+
+    The address has a path, which goes before the log's: elsewhere the stub would answer 404.
+    """
     with subprocess.Popen([sys.executable, "-m", "tests.load.stub"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        write_log(tmp_path / "log.ndjson", "/pause/locust", 400, 1)
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}/pause/"
+        write_log(tmp_path / "log.ndjson", "/locust", 400, 1)
         total, _ = play(tmp_path / "log.ndjson", url, tmp_path / "out", workers=2)
         process.terminate()
-    assert float(total["95%"]) >= 40
+    assert (total["Failure Count"], float(total["95%"]) >= 40) == ("0", True)
 
 
 @needs_locust
 def test_a_log_that_is_not_there_is_refused_with_one_line() -> None:
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "-H", "http://127.0.0.1:1"]
-    for given, said in (([], "load: --traffic-log: expected"), (["--traffic-log", "no"], "load: no: No such file")):
+    for given, said in (
+        ([], "load: --traffic-log: expected"),
+        (["--traffic-log", "no.ndjson"], "load: no.ndjson: No such file"),
+    ):
         done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert said in done.stderr

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
+from load import search
 from load.cli import main
 from load.errors import LoadError
 from load.http1 import parse_url
@@ -62,6 +63,7 @@ def test_several_processes_send_each_request_of_the_log_once(stub: Stub, tmp_pat
     assert result["planned"] == result["sent"] == result["answered"] == 200
     assert result["statuses"] == {"200": 200}
     assert sum(second["intended"] for second in result["seconds_series"]) == 200
+    assert sum(second["statuses"]["200"] for second in result["seconds_series"]) == 200
     assert sum(group["count"] for group in result["groups"]) == 200
     assert result["stages_ms"]["rank"]["count"] == 200
     assert "aiohttp" in result["versions"]["server"]
@@ -155,9 +157,10 @@ def test_a_client_that_was_late_says_so_instead_of_blaming_the_server(
 
 
 def test_a_search_tries_rates_until_the_slo_is_missed(
-    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two connections at 20 ms a request carry at most 100 requests/s."""
+    """Two connections at 20 ms a request carry at most 100 requests/s. How it closes in is tested in test_search."""
+    monkeypatch.setattr(search, "CLOSE", 2.0)
     log = steady(tmp_path / "a.ndjson", 40, 400, "/slow")
     steps = ["--search", "--slo", "errors=5%", "--connections", "2", "--grace", "0.1", "--processes", "1"]
     steps += ["--step-s", "0.5", "--warmup", "0.1", "--low", "40", "--high", "320"]

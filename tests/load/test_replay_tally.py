@@ -72,6 +72,7 @@ def test_errors_and_degraded_answers_are_told_apart_in_a_second() -> None:
     _, seconds = add_up(outcome(0), outcome(0, degraded=True), outcome(0, status=500), lost(0, "unsent", 5.0))
     cell = seconds[0].cell
     assert (cell.intended, cell.errors, cell.degraded, cell.sent, cell.answered) == (4, 2, 1, 3, 3)
+    assert cell.statuses == {"200": 2, "500": 1, "unsent": 1}
     assert seconds[0].latency.count == 3  # a quick 500 would flatter it, what still waits belongs in it
     assert seconds[0].latency.max() == 5.0
 
@@ -109,7 +110,7 @@ def test_news_tell_each_outcome_once() -> None:
         news = tally.news()
         assert (news.finished, news.errors) == (1, 0)
         seconds.add(news.cells)
-    assert seconds[0].cell.intended == 2
+    assert (seconds[0].cell.intended, seconds[0].cell.statuses) == (2, {"200": 2})
     assert tally.news().finished == 0
 
 

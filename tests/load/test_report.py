@@ -46,7 +46,7 @@ def test_a_page_holds_the_verdict_every_drawing_and_every_table_and_needs_nothin
     assert "<script" not in html
     assert re.findall(r'(?:src|href|url)\s*[=(]', html) == []  # fmt: skip
     charts = [one for one in drawings(html) if one.get("role") == "img"]
-    assert len(charts) == 4
+    assert len(charts) == 5
     for one in charts:
         assert one.get("aria-label")
 
@@ -54,7 +54,23 @@ def test_a_page_holds_the_verdict_every_drawing_and_every_table_and_needs_nothin
 def test_a_chart_tells_the_figures_of_each_second_where_the_pointer_rests(tmp_path: Path) -> None:
     page = tmp_path / "a.html"
     write(replay(), page)
-    assert "<title>30 s: p50 2.721, p99 80, max 140</title>" in page.read_text()
+    html = page.read_text()
+    assert "<title>30 s: p50 2.721, p99 80, max 140</title>" in html
+    assert "<title>30 s: 200 80, 202 17, 503 2, unanswered 1</title>" in html
+    assert "<title>31 s: 200 80, 202 20</title>" in html
+
+
+def test_statuses_by_second_are_of_each_run_and_the_rare_ones_share_a_line(tmp_path: Path) -> None:
+    """No more lines than can be told apart."""
+    often = {"200": 90, "202": 50, "503": 9}
+    series = [one | {"statuses": {**often, "404": 2, "dropped": 1}} for one in replay()["seconds_series"]]
+    files = [save(tmp_path / "a.json", replay()), save(tmp_path / "b.json", replay(seconds_series=series))]
+    page = tmp_path / "page.html"
+    assert main(["report", *files, "--html", str(page)]) == 0
+    html = page.read_text()
+    assert "<title>31 s: 200 80, 202 20</title>" in html
+    assert "<title>31 s: 200 90, 202 50, 503 9, others 3</title>" in html
+    assert "How those of A ended" in html and "How those of B ended" in html
 
 
 def test_a_missed_slo_stands_first_with_what_was_measured() -> None:
@@ -95,7 +111,7 @@ def test_a_run_in_which_nothing_was_answered_has_a_page_too(tmp_path: Path) -> N
         seconds_series=[], percentiles=[], groups=[], stages_ms={}, statuses={}, degraded={}, planned=0, sent=0,
         answered=0, degraded_answers=0, errors=0, latency_ms=nothing, client=client,
         slo=[{"name": "p99", "bound": "p99=50ms", "value": None, "met": False}],
-    ) | {"seconds": 0.0}  # fmt: skip
+    ) | {"seconds": 0.0, "duration": 0.0}  # fmt: skip
     page = tmp_path / "page.html"
     write(silent, page)
     assert "p99=50ms, nothing measured" in page.read_text()
@@ -127,6 +143,12 @@ def test_two_runs_share_each_drawing_and_stand_beside_each_other_in_a_table(
 )  # fmt: skip
 def test_a_change_is_said_in_words(slow: float, words: str) -> None:
     assert {one.name: one.words for one in deltas(check(replay()), check(replay(slow=slow)))}["p99"] == words
+
+
+def test_the_rate_intended_is_over_the_planned_seconds_not_over_those_until_the_last_answer() -> None:
+    late = {"intended": 0, "sent": 0, "answered": 4, "second": 60}
+    series = [*replay()["seconds_series"], replay()["seconds_series"][0] | late]
+    assert check(replay(seconds_series=series)).rate_intended() == 100
 
 
 def test_shares_differ_by_points() -> None:

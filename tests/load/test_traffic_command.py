@@ -153,6 +153,8 @@ def test_views_become_requests_and_purchases_events_and_each_row_left_out_has_it
         assert reason in said
     assert "9 read, 5 dropped" in said
     assert "events.csv: row 8: not a line of this CSV: u1,i1" in complained
+    for row, reason in ((4, "no user"), (5, "no item"), (6, "no time that can be read")):
+        assert f"events.csv: readable row {row}: {reason}\n" in complained
 
 
 def test_one_day_is_the_one_asked_for_or_the_busiest(traffic: Run, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +12,21 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import torch
+from torch import nn
 
+from features.consumer import Consumer
 from features.registry import service_features
 from features.shop import write_shop
 from features.store import open_store
+from ranking import forward
+from ranking.batching import Sample
+from ranking.engine import BatchPath
 from ranking.train.save import save
+from service import prepared
 from service.app import App
 from service.commands.data import init, materialize
-from service.config import read_config
+from service.config import Config, read_config
 from service.deployment import Deployment
 from tests.conftest import Server
 from tests.features.shops import shop
@@ -38,6 +45,34 @@ def save_untrained(models: Path, seed: int = 0, **changes: Any) -> Path:
     user = msgspec.structs.replace(trained.user, **{"feature_service": "default", "max_age_s": MAX_AGE_S, **changes})
     object.__setattr__(trained, "user", user)
     return save(trained, models, "default", {"untrained": {"recall@10": 0.0}})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts() -> Iterator[None]:
+    """A test's service takes the weights that another has traced, and the batches that another has timed, for its own;
+    and it ends without waiting for half a second's read of the events."""
+    learn, traced = prepared.learn, forward.traced
+    timed: dict[tuple[object, ...], list[Sample]] = {}
+    compiled: dict[tuple[object, ...], Callable[..., Any]] = {}
+
+    def learn_once(path: BatchPath, config: Config, most: int) -> list[Sample]:
+        key = (type(path), path.bundle.key, len(path.bundle.items), repr(config.placements), most)
+        if key not in timed:
+            timed[key] = learn(path, config, most)
+        return timed[key]
+
+    def trace_once(module: nn.Module, examples: Sequence[Sequence[torch.Tensor]]) -> Callable[..., Any]:
+        weights = [(name, tuple(one.shape), one.numpy().tobytes()) for name, one in module.state_dict().items()]
+        key = (type(module), repr(module), *weights)
+        if key not in compiled:
+            compiled[key] = traced(module, examples)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepared, "learn", learn_once)
+        patch.setattr(forward, "traced", trace_once)
+        patch.setitem(Consumer.__init__.__kwdefaults__, "block_s", 0.05)
+        yield
 
 
 @pytest.fixture(scope="session")

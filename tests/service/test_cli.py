@@ -25,7 +25,8 @@ from service.errors import ServiceError
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """`main` sets signal handlers, which are the test run's own again afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -61,6 +62,16 @@ def refused(*argv: str, code: int = 2) -> str:
 
 def entries(directory: Path) -> set[Path]:
     return set(directory.rglob("*"))
+
+
+def test_commands_without_a_deployment_say_which_command_makes_one(tmp_path: Path) -> None:
+    for command in ("generate", "materialize", "train", "evaluate", "serve"):
+        assert "endcap init" in refused(command, "--dir", str(tmp_path))
+    new = str(tmp_path / "new")
+    with console.capture():
+        assert cli.main(["init", new]) == 0
+    assert "is there already" in refused("init", new)
+    assert "events.parquet" in refused("materialize", "--dir", new)
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "file/below/deeper"])

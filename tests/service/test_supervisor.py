@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -56,16 +57,20 @@ class Served:
         return children(zygote)
 
 
-@pytest.fixture
-def served(deployment: Path) -> Iterator[Served]:
+def until_ready(url: str) -> None:
+    """All workers are: one that is still loading would refuse what comes to it."""
+    until(lambda: all(post(url) == 200 for _ in range(30)))
+
+
+@contextmanager
+def serving(deployment: Path) -> Iterator[Served]:
     """`endcap serve --workers 2` on a free port, ready."""
     command = [sys.executable, "-m", "service.cli", "serve", "--dir", str(deployment), "--port", "0", "--workers", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         line = next(line for line in process.stdout if "answers at" in line)
         (url,) = re.findall(r"http://[\d.:]+", line)[:1]
-        # The first worker says where; the other may still be loading, and would refuse what comes to it.
-        until(lambda: all(post(url) == 200 for _ in range(30)))
+        until_ready(url)
         try:
             yield Served(process, url)
         finally:
@@ -74,13 +79,33 @@ def served(deployment: Path) -> Iterator[Served]:
                 process.wait(20)
 
 
-def test_a_killed_worker_is_replaced_and_the_other_answers_meanwhile(served: Served) -> None:
-    before = served.workers()
+@pytest.fixture
+def served(deployment: Path) -> Iterator[Served]:
+    """One to be ended by the test."""
+    with serving(deployment) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shared(deployment: Path) -> Iterator[Served]:
+    with serving(deployment) as one:
+        yield one
+
+
+@pytest.fixture
+def lasting(shared: Served) -> Served:
+    """One that the test leaves running, perhaps with other workers than before."""
+    until_ready(shared.url)
+    return shared
+
+
+def test_a_killed_worker_is_replaced_and_the_other_answers_meanwhile(lasting: Served) -> None:
+    before = lasting.workers()
     assert len(before) == 2
     os.kill(before[0], signal.SIGKILL)
-    until(lambda: len(served.workers()) == 2 and before[0] not in served.workers())
-    assert before[1] in served.workers()
-    until(lambda: all(post(served.url) == 200 for _ in range(20)))
+    until(lambda: len(lasting.workers()) == 2 and before[0] not in lasting.workers())
+    assert before[1] in lasting.workers()
+    until(lambda: all(post(lasting.url) == 200 for _ in range(20)))
 
 
 def counted(url: str) -> float:
@@ -91,18 +116,18 @@ def counted(url: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if 'status="200"' in line)
 
 
-def test_a_scrape_of_any_worker_counts_the_requests_of_all_also_of_the_dead(served: Served) -> None:
+def test_a_scrape_of_any_worker_counts_the_requests_of_all_also_of_the_dead(lasting: Served) -> None:
     time.sleep(1.2)  # until both have said what they had counted before
-    before = counted(served.url)
+    before = counted(lasting.url)
     for _ in range(40):
-        assert post(served.url) == 200
-    until(lambda: all(counted(served.url) == before + 40 for _ in range(6)))
+        assert post(lasting.url) == 200
+    until(lambda: all(counted(lasting.url) == before + 40 for _ in range(6)))
     time.sleep(1.2)  # what it has counted since it last said so dies with a killed worker
-    dead = served.workers()[0]
+    dead = lasting.workers()[0]
     os.kill(dead, signal.SIGKILL)
-    until(lambda: len(served.workers()) == 2 and dead not in served.workers())
-    until(lambda: post(served.url) == 200)
-    until(lambda: all(counted(served.url) >= before + 40 for _ in range(6)))
+    until(lambda: len(lasting.workers()) == 2 and dead not in lasting.workers())
+    until(lambda: post(lasting.url) == 200)
+    until(lambda: all(counted(lasting.url) >= before + 40 for _ in range(6)))
 
 
 def asked(url: str, path: str) -> str:
@@ -110,12 +135,12 @@ def asked(url: str, path: str) -> str:
         return str(response.read().decode())
 
 
-def test_each_worker_tells_of_its_own_engine_and_a_scrape_of_the_mean_curve(served: Served) -> None:
+def test_each_worker_tells_of_its_own_engine_and_a_scrape_of_the_mean_curve(lasting: Served) -> None:
     """Two workers that have learned the same together have no curve of twice the seconds."""
-    reports = [orjson.loads(asked(served.url, "/v1/engine")) for _ in range(12)]
-    assert {one["pid"] for one in reports} <= set(served.workers()) and {one["workers"] for one in reports} == {2}
+    reports = [orjson.loads(asked(lasting.url, "/v1/engine")) for _ in range(12)]
+    assert {one["pid"] for one in reports} <= set(lasting.workers()) and {one["workers"] for one in reports} == {2}
     time.sleep(1.2)  # until both have said what they know
-    lines = asked(served.url, "/metrics").splitlines()
+    lines = asked(lasting.url, "/metrics").splitlines()
     (size,) = [line for line in lines if line.startswith('endcap_engine_curve_size{kind="worth_having"}')]
     (took,) = [line for line in lines if line.startswith('endcap_engine_curve_seconds{size="32"}')]
     known = [one["batches"] for one in reports]
