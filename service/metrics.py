@@ -78,6 +78,9 @@ class Metrics:
         )
         self.items = Counts("endcap_items", "Items answered, by source.", ["source"])
         self.answers = Counts("endcap_answers", "Answers by model version.", ["model", "version", "group"])
+        self.arm_missing = Counts(
+            "endcap_arm_missing", "Requests whose arm names a version that is not loaded.", ["placement", "arm"]
+        )
         self.batch = Histogram(
             "endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", [], BATCHES
         )
@@ -128,7 +131,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client asks of a collector."""
         for one in (self.requests, self.seconds, self.stage_seconds, self.degraded, self.views, self.age, self.items,
-                    self.answers, self.batch):  # fmt: skip
+                    self.answers, self.arm_missing, self.batch):  # fmt: skip
             yield family_of(one)
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
         if self.gate is not None:
