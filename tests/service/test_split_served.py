@@ -17,7 +17,7 @@ from ranking.registry import Registry, point
 from service.config import read_config
 from service.prepared import prepare
 from service.split import Split, position_of
-from tests.service.conftest import Client, running
+from tests.service.conftest import Client, counted, running
 
 SPLIT = 'split = { 1 = 0.5, candidate = 0.5 }\nexperiment = "ranker"\n'
 
@@ -56,6 +56,13 @@ async def test_every_answer_and_every_row_of_the_log_says_who_answered_as_what(s
     assert {one["model"]["group"] for one in answers} == {"1", "candidate"}
     ranked = await split.post("/v1/rank", {"user_id": "u1", "item_ids": ["i00001", "i00002"]})
     assert ranked["model"] == expected("u1")
+    _, text = await split.get("/metrics")
+    for arm, version in (("1", "1"), ("candidate", "2")):
+        theirs = {"model": "default", "version": version, "group": arm}
+        count = sum(one["model"]["group"] == arm for one in (*answers, ranked))
+        assert counted(text, "endcap_answers_total", **theirs) == count
+        assert counted(text, "endcap_requests_total", **theirs, placement="home", status="200") == count
+        assert counted(text, "endcap_stage_seconds_count", **theirs, stage="engine") == count
     pinned = await split.recommend(user_id="u1", count=3, model_version="2")
     assert pinned["model"] == {"name": "default", "version": "2", "group": "pinned"}
     await asyncio.to_thread(split.app.log.flush)
