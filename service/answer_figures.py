@@ -6,12 +6,17 @@ Whoever answers has a box of figures, found once an answer; inside it nothing is
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import Protocol
 
 from service.figures import AGES, BATCHES, SECONDS, Counts, Histogram, Tally
 from service.trace import Trace
 from service.wire import Model, Recommendation
 
 BY = ("model", "version", "group")
+TENTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+DRIFTS = (-10.0, -3.0, -1.0, -0.3, -0.1, -0.03, -0.01, -0.001, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+COMPARED, DROPPED, FAILED, EXPIRED = "compared", "dropped", "failed", "expired"
+"""Outcomes of a shadow: there was no spare capacity, the version failed, or its turn did not come in time."""
 
 
 class Figures:
@@ -71,6 +76,44 @@ class AnswerFigures:
             answers.values[by] = box.answers
             batches.tallies[by] = box.batches
         return [stages, degraded, views, ages, items, answers, batches]
+
+
+class Named(Protocol):
+    name: str
+    version: str
+
+
+class ShadowFigures:
+    """What became of shadows (`service.shadow`), and what the comparisons said."""
+
+    def __init__(self) -> None:
+        by = ["placement", "model", "version"]
+        self.outcomes = Counts("endcap_shadow", "Shadows of answers, by outcome.", [*by, "outcome"])
+        self.overlap = Histogram("endcap_shadow_overlap", "Overlap@10 of a shadow and the answer.", by, TENTHS)
+        self.rbo = Histogram("endcap_shadow_rbo", "Rank-biased overlap (p = 0.9) of the two.", by, TENTHS)
+        self.drift = Histogram(
+            "endcap_shadow_score_drift", "By how much more a shadow scores the items of both.", by, DRIFTS
+        )
+        self.seconds = Histogram("endcap_shadow_seconds", "What the engine took for each.", [*by, "side"], SECONDS)
+
+    def count(self, placement: str, model: Named, outcome: str) -> None:
+        self.outcomes.values[placement, model.name, model.version, outcome] += 1
+
+    def compare(
+        self, placement: str, model: Named, *, overlap: float, rbo: float, drift: float | None,
+        seconds: float, answer_seconds: float,
+    ) -> None:  # fmt: skip
+        """`drift` is None where no item is in both."""
+        by = (placement, model.name, model.version)
+        self.overlap.tallies[by].add(overlap)
+        self.rbo.tallies[by].add(rbo)
+        if drift is not None:
+            self.drift.tallies[by].add(drift)
+        self.seconds.tallies[*by, "shadow"].add(seconds)
+        self.seconds.tallies[*by, "answer"].add(answer_seconds)
+
+    def families(self) -> list[Counts | Histogram]:
+        return [self.outcomes, self.overlap, self.rbo, self.drift, self.seconds]
 
 
 def labels_of(model: Model) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from ranking.batching import Figures
-from service.answer_figures import AnswerFigures
+from service.answer_figures import AnswerFigures, ShadowFigures
 from service.figures import FINE, SECONDS, Counts, Histogram, Tally
 from service.trace import CHOSEN, Trace
 from service.wire import Accepted, Recommendation
@@ -75,6 +75,7 @@ class Metrics:
         self.arm_missing = Counts(
             "endcap_arm_missing", "Requests whose arm names a version that is not loaded.", ["placement", "arm"]
         )
+        self.shadow = ShadowFigures()
         self.engine = Tally(FINE)
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
         self.waiting: Callable[[], int] = int
@@ -110,7 +111,8 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client asks of a collector."""
-        for one in (self.requests, self.seconds, *self.answers.families(), self.arm_missing):
+        families = [*self.answers.families(), *self.shadow.families()]
+        for one in (self.requests, self.seconds, *families, self.arm_missing):
             yield family_of(one)
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
         if self.gate is not None:

@@ -44,13 +44,20 @@ class PlacementRules(Struct, frozen=True, forbid_unknown_fields=True):
     new_every: Annotated[int, Meta(ge=2)] | None = None
 
 
+class PlacementShadow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A `version` or alias of the model that a `share` of the requests also goes to, after the answer."""
+
+    version: Named
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
 class Placement(Struct, frozen=True, forbid_unknown_fields=True):
     """`sources` maps each candidate source to the most candidates it may propose, in order of precedence.
     `ranked`: whether the ranker orders them; without it the sources' own order stands. `timeout_ms`: how long an answer
     may take where the request does not say; `max_timeout_ms` bounds what a request may say (left out: `timeout_ms`).
     `priority`: whether its requests go before or after others, where they do not say. `split`: versions or aliases of
     the model, each with the share of the shoppers that it answers; `experiment` salts who is in which (left out: the
-    placement's name)."""
+    placement's name). `shadow`: what else is asked, once the answer has gone."""
 
     sources: dict[str, Annotated[int, Meta(ge=1, le=2000)]]
     model: str = "default"
@@ -63,6 +70,7 @@ class Placement(Struct, frozen=True, forbid_unknown_fields=True):
     rules: PlacementRules = PlacementRules()
     split: Annotated[dict[Named, Annotated[float, Meta(gt=0, le=1)]], Meta(min_length=1)] | None = None
     experiment: Annotated[str, Meta(min_length=1)] | None = None
+    shadow: PlacementShadow | None = None
 
     def __post_init__(self) -> None:
         if self.split is not None and abs((total := sum(self.split.values())) - 1) > WEIGHTS_OFF:

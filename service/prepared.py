@@ -46,11 +46,11 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     Raises BundleError or FeaturesError.
     """
     hold_to_one_core()
-    models = directory / config.models.directory
+    registry = Registry(directory / config.models.directory)
     feast = Feast(directory / config.features.repo)
     feast.start()
     try:
-        versions = load_versions(Registry(models), wanted(config.placements), config.models.keep)
+        versions = load_versions(registry, wanted(config.placements, registry), config.models.keep)
         found = fit(feast.facts(), versions)
     finally:
         feast.close()
@@ -66,9 +66,16 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     return Prepared(feast, versions, found, paths, policy, on_cpu)
 
 
-def wanted(placements: Mapping[str, Placement]) -> list[str]:
-    """What placements answer with, as Versions names it, each once."""
-    return list(dict.fromkeys(model for one in placements.values() for model in one.models))
+def wanted(placements: Mapping[str, Placement], registry: Registry) -> list[str]:
+    """What placements answer with and what shadows them, as Versions names it, each once. A shadow by an alias that is
+    not set is none. Raises RegistryError."""
+    found = [model for one in placements.values() for model in one.models]
+    for one in placements.values():
+        if one.shadow is not None:
+            name, version = one.model.partition("@")[0], one.shadow.version
+            if version.isdecimal() or version in registry.read(name).aliases:
+                found.append(f"{name}@{version}")
+    return list(dict.fromkeys(found))
 
 
 def learn(path: BatchPath, config: Config, most: int) -> list[Sample]:
