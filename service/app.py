@@ -50,6 +50,7 @@ from service.recommend import Recommender
 from service.reply import Replies
 from service.router import Router
 from service.served_log import ServedLog, restore
+from service.shadow import Shadows
 from service.shopper import Shoppers
 from service.tallies import Tallies
 from service.warm_up import in_time, warm_up
@@ -138,14 +139,17 @@ class App:
         await self._say_how_durable(self.reader.pipeline)
         items = self.versions.all()[-1].items
         self.api.describe([items.ids[row] for row in items.popular[:4]])
+        shadows = Shadows(self.engine, self.versions, limiter, self.metrics.shadow)
+        self.closing.append(shadows.stop)
         self.api.answers.recommender = Recommender(
             Shoppers(self.reader, applied, shares, timeout_s=config.features.timeout_ms / 1e3),
             self.engine,
-            Router(self.versions),
+            Router(self.versions, config.placements, self.metrics.arm_missing),
             Placements(config.placements),
             limiter,
             shares,
             Replies(fit.item_view, await self._open_records(plan.project)),
+            shadows,
             most_s=config.service.timeout_ms / 1e3,
         )
         own_core = isinstance(self.engine, LocalEngine)

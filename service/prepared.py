@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from ranking.sources.base import Source
 from ranking.versions import Versions, load_versions
 from service.config import Config
 from service.fit import Fit, fit
+from service.placements import Placement
 
 CPU_BATCH, GPU_BATCH = 32, 256
 """The largest batches that are tried where the settings do not say."""
@@ -45,13 +46,11 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     Raises BundleError or FeaturesError.
     """
     hold_to_one_core()
-    models = directory / config.models.directory
+    registry = Registry(directory / config.models.directory)
     feast = Feast(directory / config.features.repo)
     feast.start()
     try:
-        versions = load_versions(
-            Registry(models), (one.model for one in config.placements.values()), config.models.keep
-        )
+        versions = load_versions(registry, wanted(config.placements, registry), config.models.keep)
         found = fit(feast.facts(), versions)
     finally:
         feast.close()
@@ -65,6 +64,18 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     slo_s = config.engine.slo_ms / 1e3
     policy = Policy(Curve(samples), most=most, slo_s=slo_s, share=share, typical=typical, cpu=thread_time)
     return Prepared(feast, versions, found, paths, policy, on_cpu)
+
+
+def wanted(placements: Mapping[str, Placement], registry: Registry) -> list[str]:
+    """What placements answer with and what shadows them, as Versions names it, each once. A shadow by an alias that is
+    not set is none. Raises RegistryError."""
+    found = [model for one in placements.values() for model in one.models]
+    for one in placements.values():
+        if one.shadow is not None:
+            name, version = one.model.partition("@")[0], one.shadow.version
+            if version.isdecimal() or version in registry.read(name).aliases:
+                found.append(f"{name}@{version}")
+    return list(dict.fromkeys(found))
 
 
 def learn(path: BatchPath, config: Config, most: int) -> list[Sample]:

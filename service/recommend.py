@@ -32,7 +32,8 @@ from service.placements import Placement, Placements
 from service.query import LoadedModel, rank_query, recommend_query
 from service.reply import Replies
 from service.router import Chosen
-from service.rules import choose
+from service.rules import shown
+from service.shadow import Served, Shadows
 from service.shopper import Shopper, Shoppers
 from service.trace import Trace
 from service.wire import RankRequest, Recommendation, RecommendRequest
@@ -62,10 +63,11 @@ class Recommender:
 
     def __init__(
         self, shoppers: Shoppers, engine: Engine, models: Models, placements: Placements, limiter: Limiter,
-        shares: Shares, replies: Replies, *, most_s: float,
+        shares: Shares, replies: Replies, shadows: Shadows, *, most_s: float,
     ) -> None:  # fmt: skip
         self.shoppers, self.engine, self.models, self.placements = shoppers, engine, models, placements
-        self.limiter, self.shares, self.replies, self.most_s = limiter, shares, replies, most_s
+        self.limiter, self.shares, self.replies, self.shadows = limiter, shares, replies, shadows
+        self.most_s = most_s
 
     async def recommend(self, request: RecommendRequest, trace: Trace, call: Call = PLAIN) -> Recommendation:
         """Raises UnknownPlacement, UnknownVersion, InvalidRequest, Overloaded, DeadlineExceeded or an EngineError."""
@@ -78,11 +80,10 @@ class Recommender:
             query = recommend_query(request, turn.placement, turn.model, shopper, values)
             query, answer = await self.ask(query, turn, admitted, shopper)
             with trace("rules"):
-                rows, items = answer.ranked.rows, turn.model.items
-                shown = choose(items.category[rows], rows >= items.learned, turn.placement.rules, request.count)
-                if len(shown) < request.count:
+                places = shown(answer.ranked.rows, turn.model.items, turn.placement.rules, request.count)
+                if len(places) < request.count:
                     shopper.degraded.append("count")
-            return self.reply(request, turn, shopper, query, answer, shown.tolist())
+            return self.reply(request, turn, shopper, query, answer, places.tolist())
 
     async def rank(self, request: RankRequest, trace: Trace, call: Call = PLAIN) -> Recommendation:
         """The caller's own items in order of score. Raises as `recommend` does."""
@@ -98,6 +99,7 @@ class Recommender:
         """The placement, the model, and the time that there is: what the caller has left, up to what is allowed."""
         placement = self.placements.get(request.placement)
         chosen = self.models.choose(placement, request)
+        trace.chosen = request.placement, chosen.model.name, chosen.model.version, chosen.group
         said = placement.timeout_ms / 1e3 if call.timeout_s is None else call.timeout_s
         budget = Budget(trace.began, min(said, placement.cap_ms / 1e3, self.most_s), trace.clock)
         bulk = placement.priority == "bulk" if call.bulk is None else call.bulk
@@ -155,6 +157,8 @@ class Recommender:
         began = turn.trace.clock()
         made = self.replies.make(request, turn.model, turn.group, shopper, query, answer, places, turn.trace, missing)
         self.shares.saw_finish(turn.trace.clock() - began + turn.trace.stages.get("rules", 0.0))
+        if turn.placement.shadow is not None:
+            self.shadows.offer(Served(request, turn.placement, turn.model, turn.group, shopper, turn.trace, made))
         return made
 
 

@@ -7,7 +7,14 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
+from ranking.batch import Rows
+from ranking.items import ItemTable
 from service.placements import PlacementRules
+
+
+def shown(rows: Rows, items: ItemTable, rules: PlacementRules, count: int) -> npt.NDArray[np.int64]:
+    """The places (int64[<= count], ascending) to show of ranked rows (int64[n]) of the item table."""
+    return choose(items.category[rows], rows >= items.learned, rules, count)
 
 
 def choose(

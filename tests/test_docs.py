@@ -14,7 +14,7 @@ from service.config import Config
 from service.errors import LOOKS
 from service.ladder import CANDIDATES, NPROBE, POPULAR, RANKER
 from service.metrics import Metrics
-from service.placements import Placement, PlacementFilters, PlacementRules
+from service.placements import Placement, PlacementFilters, PlacementRules, PlacementShadow
 
 ROOT = Path(__file__).parents[1]
 LADDER = {NPROBE, CANDIDATES, RANKER, POPULAR}
@@ -29,7 +29,8 @@ def settings() -> list[str]:
             names += [f"{section.name}.{one.name}" for one in msgspec.structs.fields(section.type)]
     nested = [f"filters.{one.name}" for one in msgspec.structs.fields(PlacementFilters)]
     nested += [f"rules.{one.name}" for one in msgspec.structs.fields(PlacementRules)]
-    plain = [one.name for one in msgspec.structs.fields(Placement) if one.name not in ("filters", "rules")]
+    nested += [f"shadow.{one.name}" for one in msgspec.structs.fields(PlacementShadow)]
+    plain = [one.name for one in msgspec.structs.fields(Placement) if one.name not in ("filters", "rules", "shadow")]
     return [*names, *nested, *plain]
 
 
