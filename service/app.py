@@ -141,7 +141,7 @@ class App:
         self.api.answers.recommender = Recommender(
             Shoppers(self.reader, applied, shares, timeout_s=config.features.timeout_ms / 1e3),
             self.engine,
-            Router(self.versions),
+            Router(self.versions, config.placements, self.metrics.arm_missing),
             Placements(config.placements),
             limiter,
             shares,

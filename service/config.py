@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from ranking.train.config import TrainConfig
 from service.errors import ConfigError, FieldError
 from service.mistakes import mistakes
 from service.placements import SOURCE_NAMES, Placement
+from service.split import MOST_SALT
 
 FILE = "endcap.toml"
 
@@ -138,6 +139,7 @@ def read_config(directory: Path) -> Config:
     config = msgspec.convert(raw, Config)
     check_sources(directory, config, SOURCE_NAMES)
     check_capture(path, config.capture)
+    check_experiments(path, config.placements)
     return config
 
 
@@ -145,6 +147,14 @@ def check_capture(path: Path, capture: CaptureConfig) -> None:
     """Raises ConfigError where two settings contradict each other."""
     if both := next((name for name in capture.hash if name in capture.drop), None):
         raise ConfigError(f"{path}: capture.hash: {both!r} is in drop as well")
+
+
+def check_experiments(path: Path, placements: Mapping[str, Placement]) -> None:
+    """Raises ConfigError where what salts a split is longer than a salt may be."""
+    for name, placement in placements.items():
+        salt = placement.experiment or name
+        if placement.split is not None and len(salt.encode("utf-8")) > MOST_SALT:
+            raise ConfigError(f"{path}: placements.{name}.experiment: {salt!r} is longer than {MOST_SALT} bytes")
 
 
 def not_finite(value: Any, path: str = "") -> Iterator[FieldError]:

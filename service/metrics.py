@@ -16,8 +16,9 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from ranking.batching import Figures
-from service.figures import AGES, BATCHES, FINE, SECONDS, Counts, Histogram, Tally
-from service.trace import Trace
+from service.answer_figures import AnswerFigures
+from service.figures import FINE, SECONDS, Counts, Histogram, Tally
+from service.trace import CHOSEN, Trace
 from service.wire import Accepted, Recommendation
 from service.workers_metrics import CURVE, Family, merged
 
@@ -63,23 +64,16 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.requests = Counts("endcap_requests", "Requests by outcome.", ["endpoint", "placement", "status"])
+        self.requests = Counts("endcap_requests", "Requests by outcome.", ["endpoint", *CHOSEN, "status"])
         self.seconds = Histogram(
             "endcap_request_seconds",
             "Time from the request's head to its answer, failures included.",
-            ["endpoint", "placement"],
+            ["endpoint", *CHOSEN],
             SECONDS,
         )
-        self.stage_seconds = Histogram("endcap_stage_seconds", "Time in each stage.", ["stage"], SECONDS)
-        self.degraded = Counts("endcap_degraded", "Answers that had to do without something.", ["reason"])
-        self.views = Counts("endcap_feature_views", "Feature views read, by status.", ["view", "status"])
-        self.age = Histogram(
-            "endcap_feature_age_seconds", "Age of a feature view's row when it was served.", ["view"], AGES
-        )
-        self.items = Counts("endcap_items", "Items answered, by source.", ["source"])
-        self.answers = Counts("endcap_answers", "Answers by model version.", ["model", "version", "group"])
-        self.batch = Histogram(
-            "endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", [], BATCHES
+        self.answers = AnswerFigures()
+        self.arm_missing = Counts(
+            "endcap_arm_missing", "Requests whose arm names a version that is not loaded.", ["placement", "arm"]
         )
         self.engine = Tally(FINE)
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
@@ -97,25 +91,14 @@ class Metrics:
         GCCollector(registry=self.registry)
         self.registry.register(self)
 
-    def answered(self, endpoint: str, placement: str, status: int, seconds: float) -> None:
-        self.requests.values[endpoint, placement, str(status)] += 1
-        self.seconds.tallies[endpoint, placement].add(seconds)
+    def answered(self, endpoint: str, status: int, trace: Trace) -> None:
+        self.requests.values[endpoint, *trace.chosen, str(status)] += 1
+        self.seconds.tallies[endpoint, *trace.chosen].add(trace.elapsed())
 
     def recommended(self, answer: Recommendation, trace: Trace) -> None:
-        stages = self.stage_seconds.tallies
-        for stage, seconds in trace.stages.items():
-            stages[stage,].add(seconds)
+        self.answers.add(answer, trace)
         if (engine_s := trace.stages.get("engine")) is not None:  # popular items are made without it
             self.engine.add(engine_s)
-        self.batch.tallies[()].add(trace.batch_size)
-        for reason in answer.degraded:
-            self.degraded.values[reason,] += 1
-        for view, found in answer.features.items():
-            self.views.values[view, found.status] += 1
-            if found.age_s is not None:
-                self.age.tallies[view,].add(found.age_s)
-        self.items.values.update([(item.source,) for item in answer.items])
-        self.answers.values[answer.model.name, answer.model.version, answer.model.group] += 1
 
     def events_taken(self, taken: Accepted) -> None:
         for outcome, count in (
@@ -127,8 +110,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client asks of a collector."""
-        for one in (self.requests, self.seconds, self.stage_seconds, self.degraded, self.views, self.age, self.items,
-                    self.answers, self.batch):  # fmt: skip
+        for one in (self.requests, self.seconds, *self.answers.families(), self.arm_missing):
             yield family_of(one)
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
         if self.gate is not None:

@@ -13,6 +13,13 @@ SOURCE_NAMES = ("personal", "session", "covisit", "similar", "popular", "new")
 """The candidate sources that `service/app.py` makes, known without importing what they need."""
 
 
+WEIGHTS_OFF = 1e-6
+"""How far off 1 the weights of a split may come to."""
+
+Named = Annotated[str, Meta(pattern=r"^([0-9]{1,18}|[a-z][a-z0-9_-]{0,63})$")]
+"""A version of the placement's model, by its number or an alias."""
+
+
 class PlacementFilters(Struct, frozen=True, forbid_unknown_fields=True):
     """What a placement never shows, besides what is out of stock, whatever the request says."""
 
@@ -41,7 +48,9 @@ class Placement(Struct, frozen=True, forbid_unknown_fields=True):
     """`sources` maps each candidate source to the most candidates it may propose, in order of precedence.
     `ranked`: whether the ranker orders them; without it the sources' own order stands. `timeout_ms`: how long an answer
     may take where the request does not say; `max_timeout_ms` bounds what a request may say (left out: `timeout_ms`).
-    `priority`: whether its requests go before or after others, where they do not say."""
+    `priority`: whether its requests go before or after others, where they do not say. `split`: versions or aliases of
+    the model, each with the share of the shoppers that it answers; `experiment` salts who is in which (left out: the
+    placement's name)."""
 
     sources: dict[str, Annotated[int, Meta(ge=1, le=2000)]]
     model: str = "default"
@@ -52,10 +61,23 @@ class Placement(Struct, frozen=True, forbid_unknown_fields=True):
     priority: Literal["interactive", "bulk"] = "interactive"
     filters: PlacementFilters = PlacementFilters()
     rules: PlacementRules = PlacementRules()
+    split: Annotated[dict[Named, Annotated[float, Meta(gt=0, le=1)]], Meta(min_length=1)] | None = None
+    experiment: Annotated[str, Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
+        if self.split is not None and abs((total := sum(self.split.values())) - 1) > WEIGHTS_OFF:
+            raise ValueError(f"split: the weights come to {total:g}, expected 1")
+        if self.split is not None and "@" in self.model:
+            raise ValueError(f"split: goes with a model's name alone, and model is {self.model!r}")
+        if self.split is None and self.experiment is not None:
+            raise ValueError(f"experiment: is {self.experiment!r}, but there is no split")
         if self.max_timeout_ms is not None and self.max_timeout_ms < self.timeout_ms:
             raise ValueError(f"timeout_ms {self.timeout_ms:g} is above max_timeout_ms {self.max_timeout_ms:g}")
+
+    @property
+    def models(self) -> list[str]:
+        """What answers here: the model and the versions that it is split into, as `name@version` or `name@alias`."""
+        return [self.model, *(f"{self.model}@{arm}" for arm in self.split or ())]
 
     @property
     def cap_ms(self) -> float:

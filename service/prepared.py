@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from ranking.sources.base import Source
 from ranking.versions import Versions, load_versions
 from service.config import Config
 from service.fit import Fit, fit
+from service.placements import Placement
 
 CPU_BATCH, GPU_BATCH = 32, 256
 """The largest batches that are tried where the settings do not say."""
@@ -49,9 +50,7 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     feast = Feast(directory / config.features.repo)
     feast.start()
     try:
-        versions = load_versions(
-            Registry(models), (one.model for one in config.placements.values()), config.models.keep
-        )
+        versions = load_versions(Registry(models), wanted(config.placements), config.models.keep)
         found = fit(feast.facts(), versions)
     finally:
         feast.close()
@@ -65,6 +64,11 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     slo_s = config.engine.slo_ms / 1e3
     policy = Policy(Curve(samples), most=most, slo_s=slo_s, share=share, typical=typical, cpu=thread_time)
     return Prepared(feast, versions, found, paths, policy, on_cpu)
+
+
+def wanted(placements: Mapping[str, Placement]) -> list[str]:
+    """What placements answer with, as Versions names it, each once."""
+    return list(dict.fromkeys(model for one in placements.values() for model in one.models))
 
 
 def learn(path: BatchPath, config: Config, most: int) -> list[Sample]:

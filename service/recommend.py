@@ -98,6 +98,7 @@ class Recommender:
         """The placement, the model, and the time that there is: what the caller has left, up to what is allowed."""
         placement = self.placements.get(request.placement)
         chosen = self.models.choose(placement, request)
+        trace.chosen = request.placement, chosen.model.name, chosen.model.version, chosen.group
         said = placement.timeout_ms / 1e3 if call.timeout_s is None else call.timeout_s
         budget = Budget(trace.began, min(said, placement.cap_ms / 1e3, self.most_s), trace.clock)
         bulk = placement.priority == "bulk" if call.bulk is None else call.bulk

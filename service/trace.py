@@ -1,21 +1,26 @@
-"""Where one request's time went."""
+"""Where one request's time went, and who was chosen to answer it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 
+CHOSEN = ("placement", "model", "version", "group")
+"""What `Trace.chosen` holds."""
+
 
 class Trace:
-    """The stages of one request in seconds, and when it began. A stage's time counts also when the stage fails."""
+    """The stages of one request in seconds, and when it began. A stage's time counts also when the stage fails.
+    `chosen` says who answers, in the words of CHOSEN: four empty ones until that is known."""
 
-    __slots__ = ("batch_size", "began", "clock", "stages")
+    __slots__ = ("batch_size", "began", "chosen", "clock", "stages")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.began = clock()
         self.stages: dict[str, float] = {}
         self.batch_size = 0
+        self.chosen = ("", "", "", "")
 
     def __call__(self, stage: str) -> Stage:
         return Stage(self, stage)

@@ -38,11 +38,8 @@ class Answers:
             raise NotReady("the model is being loaded")
         return self.recommender
 
-    async def answer(self, path: str, body: bytes, headers: Mapping[str, str], trace: Trace) -> tuple[Reply, str]:
-        """The answer and the placement, which is a metric's label only once it is known to be one of ours.
-
-        `headers` are looked up by lower-case names. Raises what decoding and `Recommender` raise.
-        """
+    async def answer(self, path: str, body: bytes, headers: Mapping[str, str], trace: Trace) -> Reply:
+        """`headers` are looked up by lower-case names. Raises what decoding and `Recommender` raise."""
         with trace("decode"):
             wanted = self.decoders[path].decode(body)
         call, recommender = read_call(headers), self.answering()
@@ -51,13 +48,13 @@ class Answers:
         with trace("encode_json"):
             encoded = orjson.dumps(answer, default=msgspec.to_builtins)
         self.observer.recommended(answer, trace)
-        return Reply(200, JSON, encoded, {"Server-Timing": trace.server_timing()}), wanted.placement
+        return Reply(200, JSON, encoded, {"Server-Timing": trace.server_timing()})
 
     async def reply(self, path: str, body: bytes, headers: Mapping[str, str], trace: Trace) -> Reply:
         """The answer, or problem details where there is none; the observer is told of either."""
-        status, placement = 499, ""  # the client went away
+        status = 499  # the client went away
         try:
-            reply, placement = await self.answer(path, body, headers, trace)
+            reply = await self.answer(path, body, headers, trace)
             status = reply.status
         except Exception as error:
             found = look(error)
@@ -68,7 +65,7 @@ class Answers:
                 reply = problem_reply(found, str(error), trace, getattr(error, "errors", ()))
             status = reply.status
         finally:
-            self.observer.answered(path, placement, status, trace.elapsed())
+            self.observer.answered(path, status, trace)
         return reply
 
     def refuse(self, path: str, trace: Trace) -> Reply | None:
@@ -76,5 +73,5 @@ class Answers:
         if self.recommender is None or path not in self.decoders or not self.recommender.limiter.full():
             return None
         error = self.recommender.limiter.refuse()
-        self.observer.answered(path, "", LOOKS[Overloaded].status, trace.elapsed())
+        self.observer.answered(path, LOOKS[Overloaded].status, trace)
         return problem_reply(LOOKS[Overloaded], str(error), trace)

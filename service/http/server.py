@@ -23,7 +23,6 @@ from service.trace import Trace
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TRACE = web.RequestKey("trace", Trace)
-PLACEMENT = web.RequestKey("placement", str)
 
 
 class Observer(AnswerObserver, IntakeObserver, Protocol):
@@ -66,9 +65,8 @@ class Api:
         self.openapi_body = orjson.dumps(openapi(item_ids))
 
     async def answer(self, request: web.Request) -> web.Response:
-        reply, placement = await self.answers.answer(request.path, await body(request), request.headers, request[TRACE])
-        request[PLACEMENT] = placement
-        return routed(reply)
+        data = await body(request)
+        return routed(await self.answers.answer(request.path, data, request.headers, request[TRACE]))
 
     def refuse(self, request: web.Request) -> web.StreamResponse | None:
         """The answer to a request that nobody would be let in for; None where somebody would."""
@@ -120,4 +118,4 @@ class Api:
         finally:
             endpoint = request.match_info.route.resource
             name = endpoint.canonical if endpoint is not None else "unknown"
-            self.observer.answered(name, request.get(PLACEMENT, ""), status, trace.elapsed())
+            self.observer.answered(name, status, trace)

@@ -38,6 +38,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "user_activity": {"views_1h": 3, "carts_1h": 1, "spend_30d": 84.5},
     "user_recent": {"item_ids": [f"i{n:05}" for n in range(100, 150)]},
 }
+ARMS = {"12": "12", "candidate": "13"}
 COUNT = "Expected `int` >= 1"
 
 state = {"redis": "up", "answers": "yes", "sample": "well", "engine": "well"}
@@ -71,13 +72,16 @@ def histogram(name: str, labels: str, tally: Counter[float], total: float) -> li
 
 async def metrics(request: web.Request) -> web.Response:
     play()
-    endpoint = 'endpoint="/v1/recommendations",placement="home"'
+    endpoint = 'endpoint="/v1/recommendations",group="12",model="default",placement="home",version="12"'
+    arms = {arm: f'group="{arm}",model="default",version="{version}"' for arm, version in ARMS.items()}
     lines = ["# TYPE endcap_requests counter", f'endcap_requests_total{{{endpoint},status="200"}} {float(requests)}',
              'endcap_requests_total{endpoint="/metrics",placement="",status="200"} 9.0',
-             f'endcap_degraded_total{{reason="features"}} {requests // 40}.0',
-             f'endcap_degraded_total{{reason="user"}} {requests // 300}.0']  # fmt: skip
+             *(f'endcap_degraded_total{{{one},reason="features"}} {requests // 80}.0' for one in arms.values()),
+             f'endcap_degraded_total{{{arms["12"]},reason="user"}} {requests // 300}.0',
+             f'endcap_answers_total{{{arms["12"]}}} {requests * 0.75}',
+             f'endcap_answers_total{{{arms["candidate"]}}} {requests * 0.25}']  # fmt: skip
     for stage in STAGES:
-        lines += histogram("endcap_stage_seconds", f'stage="{stage}"', buckets[stage], sums[stage])
+        lines += histogram("endcap_stage_seconds", f'{arms["12"]},stage="{stage}"', buckets[stage], sums[stage])
     lines += histogram("endcap_request_seconds", endpoint, buckets["request"], sums["request"])
     return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
 

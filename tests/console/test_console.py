@@ -53,6 +53,15 @@ FIGURES = """
     done([quantile(x, 0.25), quantile(x, 0.7), quantile(x, 0.99), figures(at(1, 1, 1), at(2, 2, 2))]);
   });
 """
+REASONS = """
+  const done = arguments[0];
+  import("/console/api.js").then(({figures, readMetrics}) => {
+    const at = (one, other, user) => readMetrics(
+      `endcap_degraded_total{group="a",reason="features"} ${one}\nendcap_degraded_total{group="b",reason="features"} ` +
+      `${other}\nendcap_degraded_total{group="b",reason="user"} ${user}`);
+    done(figures(at(15, 12, 4), at(10, 10, 1)).reasons);
+  });
+"""
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +249,19 @@ def test_what_cannot_be_foretold_is_said_so(
     switch("engine", engine)
     page.open()
     page.until(lambda: re.fullmatch(said, page.text("#outlook")))
+
+
+def test_who_answered_is_told_with_its_share(page: Page) -> None:
+    page.open()
+    page.until(lambda: "Answered by" in page.text("#answered-by"))
+    told = page.text("#answered-by").replace("\u00a0", " ")
+    assert told == "Answered by default@12 as 12 75.0 %, default@13 as candidate 25.0 %"
+
+
+def test_a_reason_is_added_up_over_all_who_answered(page: Page) -> None:
+    """Two arms had to do without features, one in 80 answers of all each."""
+    found = page.open().driver.execute_async_script(REASONS)
+    assert found == {"features": 7, "user": 3}
 
 
 def test_nothing_moves_while_the_page_polls(page: Page) -> None:

@@ -93,6 +93,13 @@ class Client:
             return response.status, await response.text()
 
 
+def counted(scrape: str, name: str, **labels: str) -> float:
+    """What the samples of this name come to that have these labels, whatever others they have."""
+    found = [line for line in scrape.splitlines() if line.startswith(name + "{")]
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(float(line.rpartition(" ")[2]) for line in found if set(wanted) <= set(re.findall(r'\w+="[^"]*"', line)))
+
+
 @asynccontextmanager
 async def running(deployment: Path) -> AsyncIterator[Client]:
     """The service on a free port, until the end of the block."""

@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from tests.service.conftest import Client
+from tests.service.conftest import Client, counted
 
 
 def shopper_statuses(answer: dict[str, Any]) -> set[str]:
@@ -233,10 +233,33 @@ async def test_the_service_is_alive_and_ready_and_has_metrics(client: Client) ->
     await client.recommend(404, placement="x" * 50)
     assert (await client.get("/healthz"))[0] == 200 and (await client.get("/readyz"))[0] == 200
     _, text = await client.get("/metrics")
+    who = {"model": "default", "version": "2", "group": "default"}
+    endpoint = "/v1/recommendations"
+    assert counted(text, "endcap_requests_total", endpoint=endpoint, placement="home", status="200", **who) == 1
+    assert counted(text, "endcap_request_seconds_count", endpoint=endpoint, placement="home", **who) == 1
+    assert counted(text, "endcap_requests_total", endpoint=endpoint, placement="", status="404", model="") == 1
+    for name, label, value in (
+        ("endcap_stage_seconds_count", "stage", "score"),
+        ("endcap_feature_views_total", "view", "user_recent"),
+        ("endcap_feature_age_seconds_count", "view", "user_recent"),
+        ("endcap_engine_batch_size_count", "model", "default"),
+        ("endcap_answers_total", "model", "default"),
+    ):
+        assert counted(text, name, **{**who, label: value}) == 1, name
+    assert counted(text, "endcap_items_total", **who) == 20
     ours = [line for line in text.splitlines() if line.startswith("endcap_")]
-    assert 'endcap_requests_total{endpoint="/v1/recommendations",placement="home",status="200"} 1.0' in ours
-    assert 'endcap_stage_seconds_count{stage="score"} 1.0' in ours
     assert not [line for line in ours if "xxxx" in line], "a caller's text must not become a metric's label"
+
+
+async def test_a_failure_after_the_choice_is_counted_for_who_was_chosen(client: Client) -> None:
+    """So that a version that fails is seen to; what fails before it is known who would answer is nobody's."""
+    await client.recommend(422, user_id="u1", model_version="1", context={"nothing": 1})
+    await client.post("/v1/recommendations", {"user_id": 1}, 422)
+    _, text = await client.get("/metrics")
+    path = "/v1/recommendations"
+    assert counted(text, "endcap_requests_total", endpoint=path, status="422", version="1", group="pinned") == 1
+    assert counted(text, "endcap_requests_total", endpoint=path, status="422", version="", group="") == 1
+    assert counted(text, "endcap_request_seconds_count", endpoint=path, placement="home", version="1") == 1
 
 
 async def test_openapi_describes_what_the_service_really_answers(client: Client) -> None:

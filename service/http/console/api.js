@@ -75,7 +75,7 @@ export const clock = (at, seconds = false) =>
 
 export const ago = (iso, now) => (iso ? `${age(Math.max(0, (now - Date.parse(iso)) / 1000))} ago` : "never");
 
-const KEPT = /^(endcap_(?:requests_total|degraded_total|stage_seconds_\w+|request_seconds_\w+))\{(.*)\} (\S+)/;
+const KEPT = /^(endcap_(?:requests_total|answers_total|degraded_total|stage_seconds_\w+|request_seconds_\w+))\{(.*)\} (\S+)/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 // The console's own polls are requests too, and must not look like traffic.
 const ANSWERS = ["/v1/recommendations", "/v1/rank"];
@@ -91,7 +91,7 @@ export function readMetrics(text) {
 
 // What happened between two polls; null where a counter fell, which means that the service was started anew.
 export function figures(newer, older) {
-  const made = { requests: 0, answers: 0, reasons: {}, stages: {} };
+  const made = { requests: 0, answers: 0, by: {}, reasons: {}, stages: {} };
   for (const [series, value] of newer) {
     const change = value - (older.get(series) ?? 0);
     if (change < 0) return null;
@@ -101,7 +101,10 @@ export function figures(newer, older) {
     if (name === "endcap_requests_total") {
       made.requests += change;
       if (labels.status === "200") made.answers += change;
-    } else if (name === "endcap_degraded_total") made.reasons[labels.reason] = change;
+    } else if (name === "endcap_answers_total") {
+      const who = `${labels.model}@${labels.version}${labels.group === "default" ? "" : ` as ${labels.group}`}`;
+      made.by[who] = (made.by[who] ?? 0) + change;
+    } else if (name === "endcap_degraded_total") made.reasons[labels.reason] = (made.reasons[labels.reason] ?? 0) + change;
     else addTo((made.stages[labels.stage ?? "request"] ??= { buckets: new Map(), sum: 0, count: 0 }), name, labels.le, change);
   }
   return made;

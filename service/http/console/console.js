@@ -96,6 +96,10 @@ function rates(last) {
   show(byId("degraded"), last.answers ? bound + percent(Math.min(1, total / last.answers)) : "–", total ? "warn" : "");
   const told = reasons.map(([reason, count]) => `${WORDS[reason] ?? reason} ${percent(Math.min(1, count / last.answers))}`);
   show(byId("degraded-note"), last.answers ? told.join(", ") || "nothing was missing" : "no answers to judge by");
+  const by = Object.entries(last.by).filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a);
+  const whole = by.reduce((sum, [, count]) => sum + count, 0);
+  const shares = by.map(([who, count]) => (by.length > 1 ? `${who} ${percent(count / whole)}` : who));
+  show(byId("answered-by"), shares.length ? `Answered by ${shares.join(", ")}` : "Nothing was answered");
   const { request } = last.stages;
   show(byId("latency"), milliseconds(quantile(request, 0.99)));
   show(byId("latency-note"), request?.count ? `p50 ${milliseconds(quantile(request, 0.5))}` : "no requests to judge by");

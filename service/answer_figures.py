@@ -1,0 +1,77 @@
+"""What is counted of answers: of each version for each group on its own, so that one can be held against the other.
+
+Whoever answers has a box of figures, found once an answer; inside it nothing is looked up by who answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from service.figures import AGES, BATCHES, SECONDS, Counts, Histogram, Tally
+from service.trace import Trace
+from service.wire import Model, Recommendation
+
+BY = ("model", "version", "group")
+
+
+class Figures:
+    """Of the answers of one version for one group."""
+
+    __slots__ = ("ages", "answers", "batches", "degraded", "items", "stages", "views")
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.stages: defaultdict[str, Tally] = defaultdict(lambda: Tally(SECONDS))
+        self.degraded: Counter[str] = Counter()
+        self.views: Counter[tuple[str, str]] = Counter()
+        self.ages: defaultdict[str, Tally] = defaultdict(lambda: Tally(AGES))
+        self.items: Counter[str] = Counter()
+        self.batches = Tally(BATCHES)
+
+    def add(self, answer: Recommendation, trace: Trace) -> None:
+        self.answers += 1
+        for stage, seconds in trace.stages.items():
+            self.stages[stage].add(seconds)
+        self.batches.add(trace.batch_size)
+        for reason in answer.degraded:
+            self.degraded[reason] += 1
+        for view, found in answer.features.items():
+            self.views[view, found.status] += 1
+            if found.age_s is not None:
+                self.ages[view].add(found.age_s)
+        self.items.update([item.source for item in answer.items])
+
+
+class AnswerFigures:
+    """Of all answers, by (model, version, group)."""
+
+    def __init__(self) -> None:
+        self.boxes: defaultdict[tuple[str, str, str], Figures] = defaultdict(Figures)
+
+    def add(self, answer: Recommendation, trace: Trace) -> None:
+        self.boxes[labels_of(answer.model)].add(answer, trace)
+
+    def families(self) -> list[Counts | Histogram]:
+        """As metrics, by what they count beside the three of `BY`."""
+        stages = Histogram("endcap_stage_seconds", "Time in each stage.", [*BY, "stage"], SECONDS)
+        degraded = Counts("endcap_degraded", "Answers that had to do without something.", [*BY, "reason"])
+        views = Counts("endcap_feature_views", "Feature views read, by status.", [*BY, "view", "status"])
+        ages = Histogram(
+            "endcap_feature_age_seconds", "Age of a feature view's row when it was served.", [*BY, "view"], AGES
+        )
+        items = Counts("endcap_items", "Items answered, by source.", [*BY, "source"])
+        answers = Counts("endcap_answers", "Answers.", BY)
+        batches = Histogram("endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", BY, BATCHES)
+        for by, box in self.boxes.items():
+            stages.tallies.update({(*by, stage): tally for stage, tally in box.stages.items()})
+            degraded.values.update({(*by, reason): count for reason, count in box.degraded.items()})
+            views.values.update({(*by, *which): count for which, count in box.views.items()})
+            ages.tallies.update({(*by, view): tally for view, tally in box.ages.items()})
+            items.values.update({(*by, source): count for source, count in box.items.items()})
+            answers.values[by] = box.answers
+            batches.tallies[by] = box.batches
+        return [stages, degraded, views, ages, items, answers, batches]
+
+
+def labels_of(model: Model) -> tuple[str, str, str]:
+    return model.name, model.version, model.group
