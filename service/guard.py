@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -43,7 +43,7 @@ class Guard:
     def __init__(
         self,
         registry: Registry,
-        models: Sequence[str],
+        models: Iterable[str],
         counted: Callable[[], list[Family]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
