@@ -43,14 +43,40 @@ class Change(Struct, frozen=True, forbid_unknown_fields=True):
     why: str = ""
 
 
+class Rules(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a version must keep to while it is rolled out; what is left out is not asked. `p99_s` in seconds, `overlap`
+    the least share of items in common with production's answers, the others the most of its answers (errors: of its
+    requests; defaulted: of the features that it read)."""
+
+    p99_s: Annotated[float, Meta(gt=0)] | None = None
+    errors: Annotated[float, Meta(ge=0, le=1)] | None = None
+    degraded: Annotated[float, Meta(ge=0, le=1)] | None = None
+    defaulted: Annotated[float, Meta(ge=0, le=1)] | None = None
+    overlap: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class Plan(Struct, frozen=True, forbid_unknown_fields=True):
+    """A promotion in steps: the shares, each for at least `hold_s` seconds and `least` answers, under rules."""
+
+    steps: Annotated[list[Annotated[float, Meta(gt=0, le=1)]], Meta(min_length=1, max_length=20)]
+    hold_s: Annotated[float, Meta(ge=0)] = 300.0
+    least: Annotated[int, Meta(ge=1)] = 200
+    rules: Rules = Rules()
+
+    def __post_init__(self) -> None:
+        if sorted(set(self.steps)) != self.steps or self.steps[-1] != 1:
+            raise ValueError("steps must grow and end at all shoppers")
+
+
 class Rollout(Struct, frozen=True, forbid_unknown_fields=True):
     """A promotion under way: `version` answers a `share` of the shoppers of every placement that stands on
-    `production` and splits nothing itself. `plan` is the guard's."""
+    `production` and splits nothing itself, since then. With a plan the service itself takes the next step, or goes
+    back."""
 
     version: Version
     share: Annotated[float, Meta(ge=0, le=1)]
     since: datetime
-    plan: dict[str, object] = {}
+    plan: Plan | None = None
 
 
 class State(Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,16 +181,62 @@ def stands_for(state: State, there: list[str], wanted: str = "") -> str | None:
 
 
 def point(state: State, alias: str, version: str, there: list[str], *, by: str = "", why: str = "") -> State:
-    """The state with the alias on this version. Raises RegistryError where the version cannot answer."""
+    """The state with the alias on this version; a rollout ends where production is named by hand. Raises RegistryError
+    where the version cannot answer."""
     usable = present(state, there)
     if version not in usable:
         kind = "is retired" if version in there else "does not exist"
         raise RegistryError(f"version {version} {kind}; there are {', '.join(usable) or 'none'}")
     before = state.aliases.get(alias)
-    changed = replace(state, aliases={**state.aliases, alias: version})
+    rollout = None if alias == PRODUCTION else state.rollout
+    changed = replace(state, aliases={**state.aliases, alias: version}, rollout=rollout)
     return changed.noted(
         "promote" if alias == PRODUCTION else "alias", version, alias=alias, before=before, by=by, why=why
     )
+
+
+def begin(state: State, version: str, plan: Plan, there: list[str], *, by: str = "", why: str = "") -> State:
+    """The state with the first step of a promotion in steps. Raises RegistryError where another is under way, or where
+    the version cannot answer or is production already."""
+    if state.rollout is not None:
+        raise RegistryError(
+            f"version {state.rollout.version} is being rolled out, at {share_of(state.rollout.share)}; "
+            "roll it back first, or wait"
+        )
+    if state.aliases.get(PRODUCTION) == version:
+        raise RegistryError(f"version {version} is {PRODUCTION} already")
+    if PRODUCTION not in state.aliases:
+        raise RegistryError(f"no version is {PRODUCTION} yet; promote one that can be gone back to first")
+    point(state, PRODUCTION, version, there)
+    rollout = Rollout(version, plan.steps[0], datetime.now(UTC), plan)
+    said = f"{share_of(plan.steps[0])} of {', '.join(map(share_of, plan.steps))}" + (f": {why}" if why else "")
+    return replace(state, rollout=rollout).noted("rollout", version, alias=PRODUCTION, by=by, why=said)
+
+
+def step(state: State, *, by: str, why: str) -> State:
+    """The state with the next step of its rollout; after the last one it is production's version. The rollout must be
+    there, with a plan."""
+    rollout = state.rollout
+    assert rollout is not None and rollout.plan is not None
+    further = [one for one in rollout.plan.steps if one > rollout.share]
+    if not further:
+        before = state.aliases.get(PRODUCTION)
+        done = replace(state, aliases={**state.aliases, PRODUCTION: rollout.version}, rollout=None)
+        return done.noted("promote", rollout.version, alias=PRODUCTION, before=before, by=by, why=why)
+    on = replace(rollout, share=further[0], since=datetime.now(UTC))
+    return replace(state, rollout=on).noted("step", on.version, alias=PRODUCTION, by=by, why=why)
+
+
+def abandon(state: State, *, by: str, why: str) -> State:
+    """The state without its rollout, which must be there: production is what it was before it began."""
+    assert state.rollout is not None
+    stays = state.aliases.get(PRODUCTION)
+    ended = replace(state, rollout=None)
+    return ended.noted("abandon", state.rollout.version, alias=PRODUCTION, before=stays, by=by, why=why)
+
+
+def share_of(share: float) -> str:
+    return f"{share * 100:g} %"
 
 
 def versions_named(state: State) -> Mapping[str, str]:

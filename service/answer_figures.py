@@ -22,10 +22,10 @@ COMPARED, DROPPED, FAILED, EXPIRED = "compared", "dropped", "failed", "expired"
 class Figures:
     """Of the answers of one version for one group."""
 
-    __slots__ = ("ages", "answers", "batches", "degraded", "items", "stages", "views")
+    __slots__ = ("ages", "answers", "batches", "degraded", "degraded_answers", "items", "stages", "views")
 
     def __init__(self) -> None:
-        self.answers = 0
+        self.answers = self.degraded_answers = 0
         self.stages: defaultdict[str, Tally] = defaultdict(lambda: Tally(SECONDS))
         self.degraded: Counter[str] = Counter()
         self.views: Counter[tuple[str, str]] = Counter()
@@ -35,6 +35,7 @@ class Figures:
 
     def add(self, answer: Recommendation, trace: Trace) -> None:
         self.answers += 1
+        self.degraded_answers += bool(answer.degraded)
         for stage, seconds in trace.stages.items():
             self.stages[stage].add(seconds)
         self.batches.add(trace.batch_size)
@@ -66,6 +67,7 @@ class AnswerFigures:
         )
         items = Counts("endcap_items", "Items answered, by source.", [*BY, "source"])
         answers = Counts("endcap_answers", "Answers.", BY)
+        lacking = Counts("endcap_degraded_answers", "Answers that had to do without something, each once.", BY)
         batches = Histogram("endcap_engine_batch_size", "Queries in a micro-batch, counted once a query.", BY, BATCHES)
         for by, box in self.boxes.items():
             stages.tallies.update({(*by, stage): tally for stage, tally in box.stages.items()})
@@ -73,9 +75,9 @@ class AnswerFigures:
             views.values.update({(*by, *which): count for which, count in box.views.items()})
             ages.tallies.update({(*by, view): tally for view, tally in box.ages.items()})
             items.values.update({(*by, source): count for source, count in box.items.items()})
-            answers.values[by] = box.answers
+            answers.values[by], lacking.values[by] = box.answers, box.degraded_answers
             batches.tallies[by] = box.batches
-        return [stages, degraded, views, ages, items, answers, batches]
+        return [stages, degraded, views, ages, items, answers, lacking, batches]
 
 
 class Named(Protocol):

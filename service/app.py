@@ -24,6 +24,7 @@ from features.popularity import Popularity
 from features.store import connection
 from ranking.batcher import Desk, InlineEngine, LocalEngine
 from ranking.items import STATS_AT
+from ranking.registry import Registry
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
 from ranking.sources.new import New
@@ -40,6 +41,7 @@ from service.config import Config, check_sources
 from service.engine_watch import EngineWatch
 from service.events import EventDoor
 from service.freshness import Freshness
+from service.guard import Guard
 from service.http.edge import Runner
 from service.http.server import Api
 from service.items import ItemDoor
@@ -157,6 +159,9 @@ class App:
         watch.start()
         self.closing.append(watch.stop)
         self.api.insight.engine = watch
+        guard = Guard(Registry(self.directory / config.models.directory), self.versions.bundles, self.metrics.counted)
+        guard.start()
+        self.closing.append(guard.stop)
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()

@@ -155,6 +155,10 @@ class Metrics:
             for one in self.registry.collect()
         ]  # fmt: skip
 
+    def counted(self) -> list[Family]:
+        """All of it together with the figures of the others that answer on the same port."""
+        return merged([self.snapshot(), *self.others()])
+
     def text(self) -> tuple[bytes, str]:
         """This process's figures, and with them those of the others that answer on the same port."""
         others = self.others()
