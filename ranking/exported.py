@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ranking.archive import load_archive
 from ranking.errors import BundleError
 
 HISTORY_INPUTS = ("history", "history_embeddings", "history_mask")
@@ -127,7 +128,7 @@ def read_program(path: Path, known: Sequence[str]) -> tuple[Any, tuple[str, ...]
     For a file whose hash the caller has checked, or that its user has just named.
     """
     try:
-        program = torch.export.load(path)
+        program = load_archive(path)
     except Exception as error:
         raise BundleError(path, f"is no torch.export program: {' '.join(str(error).split())[:200]}") from error
     names = tuple(name for name in program.graph_signature.user_inputs if isinstance(name, str))
