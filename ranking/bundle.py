@@ -42,8 +42,8 @@ from ranking.models import load_module
 from ranking.scanned import ScannedIndex, open_lists
 
 __all__ = [
-    "MANIFEST", "Bundle", "FileDigest", "Manifest", "check_files", "digest", "load_bundle", "now", "read_manifest",
-    "versions", "write_bundle",
+    "MANIFEST", "Bundle", "FileDigest", "Manifest", "check_files", "digest", "lengths", "load_bundle", "now",
+    "read_manifest", "versions", "write_bundle",
 ]  # fmt: skip
 """Whoever loads bundles finds the words of a manifest here as well."""
 
@@ -149,9 +149,9 @@ def load_bundle(path: Path, passed: Told = lambda what, found: None) -> Bundle:
 
 
 def lengths(embeddings: npt.NDArray[np.float32]) -> str:
-    """How long the vectors are: an inner product prefers long ones."""
+    """How long the vectors f32[N, E] are, N above 0: an inner product prefers long ones."""
     found = np.sqrt(np.einsum("ne,ne->n", embeddings, embeddings))
-    least, most = float(found.min(initial=1.0)), float(found.max(initial=1.0))
+    least, most = float(found.min()), float(found.max())
     if abs(least - 1) < NEARLY and abs(most - 1) < NEARLY:
         return "of unit length"
     return f"of lengths {least:.3g} to {most:.3g}, not 1: long vectors are found more often"
@@ -225,19 +225,30 @@ def last_words(bundle: Bundle, inputs: list[torch.Tensor], of_items: bool) -> li
 
 @torch.inference_mode()
 def smoke(bundle: Bundle) -> None:
-    """Made-up batches of two users through both models. Raises BundleError where one fails, or answers with another
-    shape or with what is no number."""
+    """Made-up batches of two users through both models. Raises BundleError where one fails, answers with another shape
+    or with what is no number, or answers the same twice in two ways."""
     user_inputs, ranker_inputs = made_up(bundle, 2, 3)
+    tower, ranker = bundle.manifest.user_tower.file, bundle.manifest.ranker.file
     for what, change in (("a smoke batch", False), ("a smoke batch of the last word of each vocabulary", True)):
-        file = bundle.manifest.user_tower.file
+        file = tower
         try:
-            users = bundle.user_tower(*(last_words(bundle, user_inputs, False) if change else user_inputs))
+            given = last_words(bundle, user_inputs, False) if change else user_inputs
+            users = bundle.user_tower(*given)
             check_output(bundle.path, file, users, (2, bundle.manifest.dimension))
-            file = bundle.manifest.ranker.file
-            scores = bundle.ranker(users, *(last_words(bundle, ranker_inputs, True) if change else ranker_inputs))
+            check_same(bundle.path, file, users, bundle.user_tower(*given))
+            file = ranker
+            given = [users, *(last_words(bundle, ranker_inputs, True) if change else ranker_inputs)]
+            scores = bundle.ranker(*given)
             check_output(bundle.path, file, scores, (2, 3))
+            check_same(bundle.path, file, scores, bundle.ranker(*given))
         except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
             raise BundleError(bundle.path, f"fails on {what}: {' '.join(str(error).split())}", file=file) from error
+
+
+def check_same(path: Path, file: str, once: torch.Tensor, again: torch.Tensor) -> None:
+    if not torch.allclose(once, again, rtol=1e-4, atol=1e-6):
+        said = "answers the same batch in two ways: was it exported in training mode, with its dropout?"
+        raise BundleError(path, said, file=file)
 
 
 def check_output(path: Path, file: str, output: torch.Tensor, shape: tuple[int, ...]) -> None:

@@ -158,6 +158,8 @@ def stats_times(table: pa.Table, at: float) -> npt.NDArray[np.float64]:
 def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: float) -> ItemTable:
     """Reads and checks `items.parquet` and `embeddings.npy` of a bundle made at `at`. Raises BundleError."""
     table = read_columns(directory)
+    if not table.num_rows:
+        raise BundleError(directory, "holds no item", file="items.parquet")
     wanted: dict[str, Any] = COLUMNS | dict.fromkeys(schema.columns())
     for name, kind in wanted.items():
         if name not in table.column_names:

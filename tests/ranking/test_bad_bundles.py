@@ -10,6 +10,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ranking.archive import check_size
@@ -62,6 +63,10 @@ def bundle(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "models" / "default" / "1"))
 
 
+def no_items(bundle: Path) -> None:
+    pq.write_table(pq.read_table(bundle / "items.parquet").slice(0, 0), bundle / "items.parquet")
+
+
 BAD: dict[str, tuple[Damage, str, str]] = {
     "a wrong dimension": (declared(dimension=8), "embeddings.npy", "float32[40, 16], expected float32[40, 8]"),
     "a missing file": (lambda bundle: (bundle / "neighbors.npy").unlink(), "neighbors.npy", "is missing"),
@@ -83,6 +88,7 @@ BAD: dict[str, tuple[Damage, str, str]] = {
     "words where numbers are wanted": (
         column("events_7d", lambda old: ["many"] * len(old), pa.string()), "items.parquet", "events_7d is string",
     ),
+    "no items": (sealed(no_items), "items.parquet", "holds no item"),
     "no Parquet": (sealed(written("items.parquet", b"item_id,title\n")), "items.parquet", "or no Parquet"),
     "embeddings of NaN": (array("embeddings.npy", put(3, np.nan)), "embeddings.npy", "NaN or infinity in row 4"),
     "embeddings of infinity": (array("embeddings.npy", put(0, np.inf)), "embeddings.npy", "infinity in row 1"),

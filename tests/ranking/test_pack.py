@@ -119,7 +119,7 @@ def by_hand(place: Path, query: Query) -> np.ndarray:
     vectors = torch.tensor(np.array(items["embedding"], np.float32))
     f = query.features
     plan = {"free": 0.0, "pro": 1.0}.get(str(f.get("profile:plan")), 0.0)
-    age, spend = f.get("profile:age", 40), f.get("profile:spend", 2.0)
+    age, spend = f.get("profile:age", 40), f.get("profile:spend", np.expm1(2.0))
     dense = torch.tensor([[(age - 40) * 0.05, plan, (np.log1p(spend) - 2.0) * 0.5]], dtype=torch.float32)  # type: ignore[operator,call-overload]
     code = {"DE": 1, "FR": 2, "US": 3}.get(str(f.get("profile:country")), 0)
     recent: Any = f.get("recent:items") or []
@@ -281,7 +281,7 @@ def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(place: Path, case:
     with pytest.raises(BundleError) as caught:
         packed(place, SPEC.replace(old, new) if old else SPEC)
     assert said in str(caught.value) and "\n" not in str(caught.value)
-    assert not list((place / "models").rglob("*.json"))
+    assert not (place / "models").exists()
 
 
 def test_an_index_of_other_items_is_refused(place: Path) -> None:
