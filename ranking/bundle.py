@@ -11,12 +11,11 @@ models/<name>/<version>/
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -26,39 +25,30 @@ from torch import nn
 
 from ranking.batch import SIGNALS
 from ranking.errors import BundleError
-from ranking.index import CpuIndex, ExactIndex, Index, IndexRecipe, open_index
-from ranking.items import ItemTable, read_item_table
+from ranking.index import CpuIndex, ExactIndex, Index, open_index
+from ranking.items import ItemTable, read_array, read_item_table
 from ranking.lists import file
-from ranking.models import ModuleSpec, load_module
+from ranking.manifest import (
+    MANIFEST,
+    FileDigest,
+    Manifest,
+    ModuleSpec,
+    check_files,
+    digest,
+    read_manifest,
+    versions,
+)
+from ranking.models import load_module
 from ranking.scanned import ScannedIndex, open_lists
-from ranking.schema import ItemSchema, UserSchema
-from ranking.shareable import mapped
 
-MANIFEST = "manifest.json"
+__all__ = [
+    "MANIFEST", "Bundle", "FileDigest", "Manifest", "check_files", "digest", "lengths", "load_bundle", "now",
+    "read_manifest", "versions", "write_bundle",
+]  # fmt: skip
+"""Whoever loads bundles finds the words of a manifest here as well."""
 
-
-class FileDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    sha256: str
-    bytes: int
-
-
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle declares. `metrics` is what `endcap train` measured, by model and metric; `shop` the id of the data
-    that it learned from, where it has one."""
-
-    format: Literal[1]
-    name: str
-    version: str
-    created_at: datetime
-    user: UserSchema
-    item: ItemSchema
-    dimension: int
-    user_tower: ModuleSpec
-    ranker: ModuleSpec
-    index: IndexRecipe
-    metrics: dict[str, dict[str, float]]
-    files: dict[str, FileDigest]
-    shop: str = ""
+Told = Callable[[str, str], None]
+"""Is told of each check that was passed: of what (a file, mostly), and what was found."""
 
 
 class Bundle:
@@ -91,14 +81,6 @@ class Bundle:
         return f"{self.name}@{self.version}"
 
 
-def versions(models: Path, name: str) -> list[str]:
-    """The versions of a model on disk, oldest first."""
-    home = models / name
-    entries = home.iterdir() if home.is_dir() else ()
-    found = [entry.name for entry in entries if entry.name.isdigit() and entry.is_dir()]
-    return sorted(found, key=int)
-
-
 def write_bundle(models: Path, name: str, manifest: Callable[[str, dict[str, FileDigest]], Manifest],
                  write_files: Callable[[Path], None]) -> Path:  # fmt: skip
     """Writes the next version beside the others and renames it into place; a failure leaves nothing behind.
@@ -107,6 +89,7 @@ def write_bundle(models: Path, name: str, manifest: Callable[[str, dict[str, Fil
     BundleError when the disk refuses, or when what was written does not load.
     """
     home = models / name
+    made = [one for one in (home, models) if not one.exists()]
     home.mkdir(parents=True, exist_ok=True)
     version = str(int((versions(models, name) or ["0"])[-1]) + 1)
     beside = home / f".{version}.partial"
@@ -119,65 +102,100 @@ def write_bundle(models: Path, name: str, manifest: Callable[[str, dict[str, Fil
         (beside / MANIFEST).write_bytes(encoded)
         load_bundle(beside)
         return beside.rename(home / version)
+    except BundleError as error:
+        place = str(error.bundle).replace(str(beside), f"{home / version} (not written)")
+        raise BundleError(place, error.message, file=error.file) from error
     except OSError as error:
         raise BundleError(home / version, f"cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def digest(path: Path) -> FileDigest:
-    with path.open("rb") as file:
-        return FileDigest(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+        with suppress(OSError):  # not empty
+            for one in made:
+                one.rmdir()
 
 
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Raises BundleError when the manifest is missing or is not one."""
-    try:
-        return msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
-    except FileNotFoundError as error:
-        raise BundleError(path, "no such file", file=MANIFEST) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
-        raise BundleError(path, f"is damaged, or no manifest: {error}", file=MANIFEST) from error
-
-
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: Path, passed: Told = lambda what, found: None) -> Bundle:
     """Loads and checks a bundle as a whole: hashes, shapes, dimensions, and one smoke batch through both models.
 
     Raises BundleError, which names the file and what differs.
     """
     manifest = read_manifest(path)
+    passed(MANIFEST, f"{manifest.name}@{manifest.version}, made {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC")
     check_files(path, manifest)
-    try:
-        items = read_item_table(path, manifest.item, manifest.dimension, manifest.created_at.timestamp())
-        neighbors, neighbor_scores = mapped(path / "neighbors.npy"), mapped(path / "neighbor_scores.npy")
-        index = index_of(path, manifest, items.embeddings)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise BundleError(path, " ".join(str(error).split())) from error
-    if index.shape != (len(items), manifest.dimension):
-        raise BundleError(path, f"holds {index.shape}, the item table {items.embeddings.shape}", file="index.faiss")
-    if neighbors.shape != neighbor_scores.shape or len(neighbors) != len(items):
-        raise BundleError(path, f"{neighbors.shape} rows for {len(items)} items", file="neighbors.npy")
-    if neighbors.size and (neighbors.min() < -1 or neighbors.max() >= len(items)):
-        raise BundleError(path, "names a row outside of the item table", file="neighbors.npy")
+    passed("files", f"{len(manifest.files)}, each of its SHA-256")
+    items = read_item_table(path, manifest.item, manifest.dimension, manifest.created_at.timestamp())
+    passed("items.parquet", f"{len(items):,} items, each id once")
+    passed("embeddings.npy", f"{manifest.dimension} numbers an item, {lengths(items.embeddings)}")
+    index = index_of(path, manifest, items.embeddings)
+    passed("index.faiss", f"{manifest.index.factory}, of every item")
+    neighbors, neighbor_scores = read_neighbors(path, len(items))
+    passed("neighbors.npy", f"up to {neighbors.shape[1]} an item, all of the item table")
     shared = torch.from_numpy(np.ascontiguousarray(items.embeddings))
-    user_tower = load_module(manifest.user_tower, path, shared)
-    ranker = load_module(manifest.ranker, path, shared)
+    modules = {}
+    for module in (manifest.user_tower, manifest.ranker):
+        modules[module.file] = loaded(path, manifest, module, shared)
+        passed(module.file, module.architecture)
+    user_tower, ranker = (modules[one.file] for one in (manifest.user_tower, manifest.ranker))
     bundle = Bundle(path, manifest, items, index, user_tower, ranker, neighbors, neighbor_scores)
     smoke(bundle)
+    passed(
+        "smoke batch", "both modules answer with numbers of the right shape, for the last word of each vocabulary too"
+    )
     return bundle
+
+
+def lengths(embeddings: npt.NDArray[np.float32]) -> str:
+    """How long the vectors f32[N, E] are, N above 0: an inner product prefers long ones."""
+    found = np.sqrt(np.einsum("ne,ne->n", embeddings, embeddings))
+    least, most = float(found.min()), float(found.max())
+    if abs(least - 1) < NEARLY and abs(most - 1) < NEARLY:
+        return "of unit length"
+    return f"of lengths {least:.3g} to {most:.3g}, not 1: long vectors are found more often"
+
+
+NEARLY = 1e-3
+
+
+def loaded(path: Path, manifest: Manifest, module: ModuleSpec, embeddings: torch.Tensor) -> nn.Module:
+    if module.file not in manifest.files:
+        raise BundleError(path, f"module file {module.file!r} is not among its files", file=MANIFEST)
+    return load_module(module, path, embeddings)
+
+
+def read_neighbors(path: Path, items: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Rows and scores [items, M]. Raises BundleError."""
+    neighbors = read_array(path, "neighbors.npy", np.int32, (items, None))
+    scores = read_array(path, "neighbor_scores.npy", np.float32, neighbors.shape)
+    if neighbors.size and (neighbors.min() < -1 or neighbors.max() >= items):
+        odd = neighbors[(neighbors < -1) | (neighbors >= items)][0]
+        raise BundleError(path, f"names row {odd}, outside of the item table of {items}", file="neighbors.npy")
+    if not np.isfinite(scores).all():
+        raise BundleError(path, "has NaN or infinite values", file="neighbor_scores.npy")
+    return neighbors, scores
 
 
 def index_of(
     path: Path, manifest: Manifest, embeddings: npt.NDArray[np.float32]
 ) -> CpuIndex | ExactIndex | ScannedIndex:
-    """The bundle's lists for our own scan, where it has them; else what faiss reads."""
+    """The bundle's lists for our own scan, where it has them; else what faiss reads. Raises BundleError."""
     if file(path, "codes").name in manifest.files:
-        return open_lists(path, embeddings, manifest.index.nprobe)
-    return open_index(path / "index.faiss", embeddings, manifest.index.nprobe)
+        try:
+            return open_lists(path, embeddings, manifest.index.nprobe)
+        except ValueError as error:
+            raise BundleError(path, " ".join(str(error).split())) from error
+    try:
+        index = open_index(path / "index.faiss", embeddings, manifest.index.nprobe)
+    except (OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise BundleError(path, f"is damaged, or no index that can be used: {said}", file="index.faiss") from error
+    if index.shape != embeddings.shape:
+        said = f"holds {index.shape[0]} vectors of {index.shape[1]} numbers, the item table {embeddings.shape[0]} of"
+        raise BundleError(path, f"{said} {embeddings.shape[1]}", file="index.faiss")
+    return index
 
 
 def made_up(bundle: Bundle, batch: int, candidates: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -194,19 +212,43 @@ def made_up(bundle: Bundle, batch: int, candidates: int) -> tuple[list[torch.Ten
     return users, [*users, rows, *facts, torch.zeros(batch, candidates, len(SIGNALS))]
 
 
+def last_words(bundle: Bundle, inputs: list[torch.Tensor], of_items: bool) -> list[torch.Tensor]:
+    """The same inputs with the highest code that each category has: a table of one row too few is found here and not
+    by the first shopper of that word."""
+    changed = list(inputs)
+    changed[1] = torch.tensor([len(one.vocabulary) for one in bundle.schema.categorical]).expand_as(inputs[1])
+    if of_items:
+        most = torch.tensor([len(one.vocabulary) for one in bundle.manifest.item.categorical])
+        changed[-2] = most.expand_as(inputs[-2])
+    return changed
+
+
 @torch.inference_mode()
 def smoke(bundle: Bundle) -> None:
-    """One made-up batch of two users through both models. Raises BundleError where one fails, or answers with another
-    shape or with what is no number."""
+    """Made-up batches of two users through both models. Raises BundleError where one fails, answers with another shape
+    or with what is no number, or answers the same twice in two ways."""
     user_inputs, ranker_inputs = made_up(bundle, 2, 3)
-    file = bundle.manifest.user_tower.file
-    try:
-        users = bundle.user_tower(*user_inputs)
-        check_output(bundle.path, file, users, (2, bundle.manifest.dimension))
-        file = bundle.manifest.ranker.file
-        check_output(bundle.path, file, bundle.ranker(users, *ranker_inputs), (2, 3))
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
-        raise BundleError(bundle.path, f"fails on a smoke batch: {' '.join(str(error).split())}", file=file) from error
+    tower, ranker = bundle.manifest.user_tower.file, bundle.manifest.ranker.file
+    for what, change in (("a smoke batch", False), ("a smoke batch of the last word of each vocabulary", True)):
+        file = tower
+        try:
+            given = last_words(bundle, user_inputs, False) if change else user_inputs
+            users = bundle.user_tower(*given)
+            check_output(bundle.path, file, users, (2, bundle.manifest.dimension))
+            check_same(bundle.path, file, users, bundle.user_tower(*given))
+            file = ranker
+            given = [users, *(last_words(bundle, ranker_inputs, True) if change else ranker_inputs)]
+            scores = bundle.ranker(*given)
+            check_output(bundle.path, file, scores, (2, 3))
+            check_same(bundle.path, file, scores, bundle.ranker(*given))
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+            raise BundleError(bundle.path, f"fails on {what}: {' '.join(str(error).split())}", file=file) from error
+
+
+def check_same(path: Path, file: str, once: torch.Tensor, again: torch.Tensor) -> None:
+    if not torch.allclose(once, again, rtol=1e-4, atol=1e-6):
+        said = "answers the same batch in two ways: was it exported in training mode, with its dropout?"
+        raise BundleError(path, said, file=file)
 
 
 def check_output(path: Path, file: str, output: torch.Tensor, shape: tuple[int, ...]) -> None:
@@ -214,21 +256,3 @@ def check_output(path: Path, file: str, output: torch.Tensor, shape: tuple[int, 
         raise BundleError(path, f"answers a smoke batch with shape {tuple(output.shape)}, not {shape}", file=file)
     if not torch.isfinite(output).all():
         raise BundleError(path, "answers a smoke batch with NaN or infinity", file=file)
-
-
-def check_files(path: Path, manifest: Manifest) -> None:
-    """Every declared file is there, whole and unchanged, and nothing else is. Raises BundleError."""
-    present = {entry.name for entry in path.iterdir()} - {MANIFEST}
-    for name in sorted(manifest.files.keys() | present):
-        if name not in manifest.files:
-            raise BundleError(path, "is not in the manifest", file=name)
-        if name not in present:
-            raise BundleError(path, "is missing", file=name)
-        found, declared = digest(path / name), manifest.files[name]
-        if found != declared:
-            what = (
-                f"{found.bytes} bytes, the manifest says {declared.bytes}"
-                if found.bytes != declared.bytes
-                else f"SHA-256 {found.sha256[:12]}…, the manifest says {declared.sha256[:12]}…"
-            )
-            raise BundleError(path, what, file=name)

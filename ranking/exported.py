@@ -13,8 +13,13 @@ A program holds its own weights and no item table: that is the bundle's. Source:
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+import io
+import logging
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from ranking.archive import load_archive
 from ranking.errors import BundleError
 
 HISTORY_INPUTS = ("history", "history_embeddings", "history_mask")
@@ -108,11 +114,32 @@ def export(module: nn.Module, inputs: Sequence[str], examples: dict[str, Tensor]
     given = {name: examples[name] for name in inputs}
     shapes = {name: {0: users, 1: candidates} if name in ITEM_INPUTS else {0: users} for name in inputs}
     try:
-        program = torch.export.export(module.eval(), (), kwargs=given, dynamic_shapes=shapes)
+        with unheard():
+            program = torch.export.export(module.eval(), (), kwargs=given, dynamic_shapes=shapes)
     except Exception as error:
         said = " ".join(str(error).split())[:400]
-        raise BundleError(where, f"torch.export refuses it: {type(error).__name__}: {said}") from error
+        at = line_of(error, module)
+        raise BundleError(where, f"torch.export refuses it{at}: {type(error).__name__}: {said}") from error
     return without_examples(program)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Without the graph that torch prints and what it logs on the way to an error: the error itself is told."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def line_of(error: Exception, module: nn.Module) -> str:
+    """The line of the user's own file at which it came to that, where there is one."""
+    file = getattr(getattr(module.forward, "__code__", None), "co_filename", None)
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == file]
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
 
 
 def without_examples(program: Any) -> Any:
@@ -127,7 +154,7 @@ def read_program(path: Path, known: Sequence[str]) -> tuple[Any, tuple[str, ...]
     For a file whose hash the caller has checked, or that its user has just named.
     """
     try:
-        program = torch.export.load(path)
+        program = load_archive(path)
     except Exception as error:
         raise BundleError(path, f"is no torch.export program: {' '.join(str(error).split())[:200]}") from error
     names = tuple(name for name in program.graph_signature.user_inputs if isinstance(name, str))

@@ -6,15 +6,15 @@ Scores are inner products. Row numbers are the index's ids (int64); -1 marks a p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ranking.errors import RankingError
 from ranking.lists import PARTS, Lists
+from ranking.manifest import IndexRecipe as IndexRecipe
 from ranking.resident.search import TorchIndex
 from ranking.scan import InvertedFile
 from ranking.scanned import ScannedIndex, exact_search, share_of
@@ -39,14 +39,6 @@ Mask = npt.NDArray[np.bool_]
 
 TRAINED_ON, BESIDE = 1 << 18, 50_000
 """Vectors that lists are trained on, unless that were fewer than 64 a list; and those that other encodings are."""
-
-
-class IndexRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the index is made: a faiss factory string (`Flat`, `IVF256,Flat`, …) and how many lists a search probes."""
-
-    factory: str = "Flat"
-    nprobe: int = 1
-    metric: Literal["inner_product"] = "inner_product"
 
 
 class Index(Protocol):
@@ -208,8 +200,13 @@ class ExactIndex:
 
 
 def open_index(path: Path, vectors: Scores, nprobe: int) -> CpuIndex | ExactIndex:
-    """The index of a bundle whose hash the caller has already checked."""
-    return ExactIndex(vectors) if isinstance(faiss, NoFaiss) else CpuIndex(read_index(path), vectors, nprobe)
+    """The index of a bundle whose hash the caller has already checked. Raises ValueError, and RuntimeError as faiss."""
+    if isinstance(faiss, NoFaiss):
+        return ExactIndex(vectors)
+    index = read_index(path)
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise ValueError("it searches by distance, not by inner product")
+    return CpuIndex(index, vectors, nprobe)
 
 
 class GpuIndex:

@@ -69,25 +69,37 @@ class ItemTable:
 
 
 def encode_items(table: pa.Table, schema: ItemSchema) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The model inputs of every item: dense float32[N, F], categorical int64[N, G]."""
+    """The model inputs of every item: dense float32[N, F], categorical int64[N, G]. Raises ValueError."""
     encoder = Encoder(schema.dense, schema.categorical)
     raw = np.empty((table.num_rows, len(schema.dense)), np.float64)
     for f, one in enumerate(schema.dense):
         if one.vocabulary is None:
-            raw[:, f] = table[one.source].cast("double").to_numpy(zero_copy_only=False)
+            raw[:, f] = as_numbers(table, one.source)
         else:
-            values, codes = distinct(table[one.source])
+            values, codes = distinct(table, one.source)
             raw[:, f] = Encoder([one], ()).numbers([values])[codes, 0]
     categorical = np.zeros((table.num_rows, len(schema.categorical)), np.int64)
     for g, word in enumerate(schema.categorical):
-        values, codes = distinct(table[word.source])
+        values, codes = distinct(table, word.source)
         categorical[:, g] = Encoder((), [word]).categorical([values])[codes, 0]
     return encoder.dense(raw), categorical
 
 
-def distinct(column: pa.ChunkedArray) -> tuple[list[Any], npt.NDArray[np.int64]]:
+def as_numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    try:
+        found: npt.NDArray[np.float64] = table[name].cast("double").to_numpy(zero_copy_only=False)
+    except pa.ArrowException as error:
+        kind = table.schema.field(name).type
+        raise ValueError(f"column {name} is {kind}, not numbers: words need a vocabulary") from error
+    return found
+
+
+def distinct(table: pa.Table, name: str) -> tuple[list[Any], npt.NDArray[np.int64]]:
     """The values of a column, None among them at the end, and which of them each row has: int64[N]."""
-    whole = column.combine_chunks().dictionary_encode()
+    try:
+        whole = table[name].combine_chunks().dictionary_encode()
+    except pa.ArrowException as error:
+        raise ValueError(f"column {name} is {table.schema.field(name).type}, not words") from error
     values = whole.dictionary.to_pylist()
     codes = whole.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
     return [*values, None], codes
@@ -97,15 +109,19 @@ def item_table(table: pa.Table, embeddings: npt.NDArray[np.float32], schema: Ite
     """Builds the item table from its Parquet columns (`COLUMNS` and those of the schema) and embeddings [N, E].
 
     Where nothing says of when the statistics are, they are of `at`, in seconds since the epoch. Raises ValueError for
-    an id that is there twice.
+    an id that is there twice, or a column of another type.
     """
     ids = Texts(table["item_id"])
+    try:
+        row_of = RowOf(ids)
+    except ValueError as error:
+        raise ValueError(f"column item_id {error}") from error
     category = table["category"].combine_chunks().dictionary_encode()
     dense, categorical = encode_items(table, schema)
     popularity = table["popularity"].to_numpy(zero_copy_only=False).astype(np.float64)
     return ItemTable(
         ids=ids,
-        row_of=RowOf(ids),
+        row_of=row_of,
         titles=Texts(table["title"]),
         categories=category.dictionary.to_pylist(),
         category=shared(category.indices.to_numpy(zero_copy_only=False).astype(np.int32)),
@@ -141,8 +157,9 @@ def stats_times(table: pa.Table, at: float) -> npt.NDArray[np.float64]:
 
 def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: float) -> ItemTable:
     """Reads and checks `items.parquet` and `embeddings.npy` of a bundle made at `at`. Raises BundleError."""
-    # By this thread: what Arrow's others have freed, malloc keeps.
-    table = pq.read_table(directory / "items.parquet", use_threads=False)
+    table = read_columns(directory)
+    if not table.num_rows:
+        raise BundleError(directory, "holds no item", file="items.parquet")
     wanted: dict[str, Any] = COLUMNS | dict.fromkeys(schema.columns())
     for name, kind in wanted.items():
         if name not in table.column_names:
@@ -153,15 +170,39 @@ def read_item_table(directory: Path, schema: ItemSchema, dimension: int, at: flo
     for name in ("item_id", "title", "category", "in_stock", "popularity"):
         if table[name].null_count:
             raise BundleError(directory, f"column {name} has {table[name].null_count} nulls", file="items.parquet")
-    # Writable, as torch wants it, and the pages are still shared between processes.
-    embeddings = mapped(directory / "embeddings.npy")
-    if embeddings.shape != (table.num_rows, dimension) or embeddings.dtype != np.float32:
-        wanted_shape = f"float32[{table.num_rows}, {dimension}]"
-        found = f"{embeddings.dtype}{list(embeddings.shape)}"
-        raise BundleError(directory, f"{found}, expected {wanted_shape}", file="embeddings.npy")
-    if not np.isfinite(embeddings).all():
-        raise BundleError(directory, "has NaN or infinite values", file="embeddings.npy")
+    embeddings = read_array(directory, "embeddings.npy", np.float32, (table.num_rows, dimension))
+    finite = np.isfinite(embeddings).all(1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise BundleError(directory, f"has NaN or infinity in row {row + 1}", file="embeddings.npy")
     try:
         return item_table(table, embeddings, schema, at)
     except ValueError as error:
-        raise BundleError(directory, f"column item_id {error}", file="items.parquet") from error
+        raise BundleError(directory, str(error), file="items.parquet") from error
+
+
+def read_columns(directory: Path) -> pa.Table:
+    try:
+        # By this thread: what Arrow's others have freed, malloc keeps.
+        return pq.read_table(directory / "items.parquet", use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
+        raise BundleError(directory, f"is damaged, or no Parquet: {said}", file="items.parquet") from error
+
+
+def read_array(directory: Path, name: str, kind: type[np.generic], shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+    """A `.npy` file of a bundle, mapped: writable, as torch wants it, and the pages are still shared between processes.
+
+    None in `shape` is any number. Raises BundleError.
+    """
+    try:
+        found = mapped(directory / name)
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise BundleError(directory, f"is damaged, or no array: {said}", file=name) from error
+    fits = found.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, found.shape, strict=True))
+    if not fits or found.dtype != kind:
+        wanted = ", ".join("M" if one is None else str(one) for one in shape)
+        said = f"{found.dtype}{list(found.shape)}, expected {np.dtype(kind)}[{wanted}]"
+        raise BundleError(directory, said, file=name)
+    return found

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ranking.native import native
+from ranking.shareable import opened
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -50,7 +52,7 @@ class Lists:
     def load(cls, directory: Path, shape: tuple[int, int]) -> Lists:
         """The lists of vectors of this shape (N, E), mapped. Raises ValueError where the files are not of that."""
         # Copy-on-write, as compiled code is compiled for arrays that may be written to; nobody writes.
-        found = {name: np.asarray(np.load(file(directory, name), mmap_mode="c", allow_pickle=False)) for name in PARTS}
+        found = {name: part(directory, name) for name in PARTS}
         for name, kind in PARTS.items():
             if found[name].dtype != kind or not found[name].flags.c_contiguous:
                 raise ValueError(f"{STEM}{name}.npy holds {found[name].dtype}, not {np.dtype(kind)}")
@@ -63,6 +65,14 @@ class Lists:
         if not lists or not are_lists(found["offsets"], found["rows"]):
             raise ValueError(f"{STEM}rows.npy does not hold each of {size} rows once")
         return cls(**found)
+
+
+def part(directory: Path, name: str) -> npt.NDArray[Any]:
+    """Raises ValueError, which names the file."""
+    try:
+        return np.asarray(opened(file(directory, name)))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{STEM}{name}.npy: {error}") from error
 
 
 def file(directory: Path, name: str) -> Path:

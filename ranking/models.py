@@ -14,9 +14,7 @@ Two contracts, both batched over B users and, for the ranker, C candidates a use
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -33,6 +31,7 @@ from ranking.exported import (
     read_program,
 )
 from ranking.lowered import load_lowered
+from ranking.manifest import ModuleSpec as ModuleSpec
 from ranking.ranker import Ranker
 from ranking.towers import UserTower
 
@@ -44,14 +43,6 @@ EXPORTED: dict[str, tuple[type[ExportedTower] | type[ExportedRanker], tuple[str,
 """Users' own modules, and the inputs that each may ask for."""
 LOWERED = {"endcap/graph/user_tower/1": "torch.export/user_tower/1", "endcap/graph/ranker/1": "torch.export/ranker/1"}
 """The same as data (`ranking.lowered`)."""
-
-
-class ModuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which architecture, made with which keyword arguments, filled from which file of the bundle."""
-
-    architecture: str
-    config: dict[str, Any]
-    file: str
 
 
 def save_module(module: nn.Module, path: Path) -> None:
@@ -71,18 +62,20 @@ def load_module(spec: ModuleSpec, bundle: Path, item_embeddings: torch.Tensor) -
     if spec.architecture in LOWERED:
         kind, known = EXPORTED[LOWERED[spec.architecture]]
         graph, inputs = load_lowered(bundle / spec.file)
-        check_inputs(inputs, known, spec.file)
+        check_inputs(inputs, known, f"{bundle}: {spec.file}")
         return kind(graph, inputs, item_embeddings).eval().requires_grad_(False)
     if spec.architecture in EXPORTED:
         kind, known = EXPORTED[spec.architecture]
         program, inputs = read_program(bundle / spec.file, known)
-        return kind(callable_of(program, spec.file), inputs, item_embeddings).eval().requires_grad_(False)
+        return (
+            kind(callable_of(program, f"{bundle}: {spec.file}"), inputs, item_embeddings).eval().requires_grad_(False)
+        )
     if spec.architecture not in ARCHITECTURES:
         names = sorted([*ARCHITECTURES, *EXPORTED, *LOWERED])
         raise BundleError(bundle, f"unknown architecture {spec.architecture!r}; known: {names}", file=spec.file)
     try:
         module = ARCHITECTURES[spec.architecture](**spec.config, item_embeddings=item_embeddings)
         module.load_state_dict(load_file(bundle / spec.file))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise BundleError(bundle, " ".join(str(error).split()), file=spec.file) from error
     return module.eval().requires_grad_(False)

@@ -6,6 +6,7 @@ the whole is loaded once as a check, so that a bundle that was written is one th
 
 from __future__ import annotations
 
+import math
 import shutil
 import tomllib
 from collections.abc import Mapping
@@ -37,8 +38,8 @@ AUTO = "auto"
 
 
 class DenseInput(Struct, frozen=True, forbid_unknown_fields=True):
-    """A column of `dense`: `(transform(x) - mean) * scale`. What is missing becomes `default`, the mean if left out, so
-    that the model sees 0."""
+    """A column of `dense`: `(transform(x) - mean) * scale`. What is missing becomes `default`, before the transform; if
+    that is left out, the value for which the model sees 0."""
 
     source: str
     transform: Transform = "identity"
@@ -199,7 +200,8 @@ def schemas(
 
 
 def dense(one: DenseInput, kind: str) -> Dense:
-    default = one.mean if one.default is None else one.default
+    seen_as_0 = math.expm1(one.mean) if one.transform == "log1p" else one.mean  # before the transform
+    default = seen_as_0 if one.default is None else one.default
     return Dense(one.source, kind, one.transform, one.mean, one.scale, default, one.vocabulary)
 
 

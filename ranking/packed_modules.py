@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle  # its error only
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,11 @@ def fill(module: nn.Module, path: Path, where: str) -> None:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
         module.load_state_dict(state)
+    except pickle.UnpicklingError as error:
+        said = (
+            "holds more than tensors by name, and nothing else is read; write it by torch.save(module.state_dict(), …)"
+        )
+        raise BundleError(where, f"weights {path}: {said}") from error
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise BundleError(where, f"weights {path}: {said}") from error

@@ -12,7 +12,7 @@ and the same two kinds for items. The encoding is part of the bundle, so what tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -49,7 +49,7 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     source: str
     type: str
-    length: int
+    length: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class UserSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -59,12 +59,24 @@ def fill_in(
     fill(np.ndarray(shape, kind, memory))
 
 
+def opened(path: Path) -> np.memmap[Any, np.dtype[Any]]:
+    """The array of a `.npy` file, mapped copy-on-write. Raises OSError, and ValueError for any other kind of file."""
+    try:
+        found = np.load(path, mmap_mode="c", allow_pickle=False)
+    except EOFError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(found, np.memmap):
+        found.close()
+        raise ValueError("is an archive, no array")
+    return found
+
+
 def mapped(path: Path) -> npt.NDArray[Any]:
     """The array of a `.npy` file, mapped privately, so that it may be written to and the file stays as it is.
 
-    Raises OSError and ValueError as `numpy.load` does. Room behind it there is on Linux, for an array in C order.
+    Raises OSError and ValueError as `opened` does. Room behind it there is on Linux, for an array in C order.
     """
-    found = np.load(path, mmap_mode="c", allow_pickle=False)
+    found = opened(path)
     if not sys.platform.startswith("linux") or not found.ndim or not found.size or not found.flags.c_contiguous:
         return np.asarray(found)
     whole = (room_for(len(found)), *found.shape[1:])

@@ -12,6 +12,7 @@ from types import FrameType
 from features.errors import FeaturesError, InputError
 from features.generate_words import KINDS
 from ranking.errors import RankingError
+from service.commands.bundle_arguments import add_bundle, run_bundle
 from service.console import errors
 from service.errors import ConfigError, ServiceError
 
@@ -56,14 +57,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--no-evaluate", action="store_true", help="leave out the evaluation on held-out events")
     evaluate = command("evaluate", "Measure the model on held-out events beside simple baselines.")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    bundle = commands.add_parser(
-        "bundle", help="Bundles of your own models.", description="Bundles of your own models."
-    )
-    actions = bundle.add_subparsers(dest="action", required=True, metavar="ACTION")
-    text = "Make a bundle of your own torch modules, item table and index."
-    pack = actions.add_parser("pack", help=text, description=text)
-    pack.add_argument("spec", type=Path, metavar="PACK.toml", help="what to pack: docs/bring-your-own-model.md")
-    pack.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+    add_bundle(commands)
     text = "The index of the nearest items."
     index = commands.add_parser("index", help=text, description=text)
     actions = index.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -178,9 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.command in ("train", "evaluate"):
         make_model(arguments)
     elif arguments.command == "bundle":
-        from service.commands.bundles import pack
-
-        pack(arguments.dir, arguments.spec)
+        return run_bundle(arguments)
     elif arguments.command == "index":
         from service.commands.index import Asked, tune_command
 

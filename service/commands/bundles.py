@@ -9,7 +9,7 @@ import msgspec
 import torch
 
 from features.errors import InputError
-from ranking.bundle import Bundle, load_bundle
+from ranking.bundle import Bundle, lengths, load_bundle
 from ranking.errors import BundleError
 from ranking.forward import forward
 from ranking.index import write_index
@@ -30,6 +30,7 @@ def pack(directory: Path, spec_path: Path) -> None:
     with step("Compiling for this CPU"):  # kept for the processes that serve it
         how = type(forward(bundle, torch.device("cpu"))).__name__
     console.print(f"  forward pass on a CPU: {how}")
+    console.print(f"  embeddings: {lengths(bundle.items.embeddings)}")
 
 
 def packed(here: Deployment, spec_path: Path) -> Bundle:

@@ -119,7 +119,7 @@ def by_hand(place: Path, query: Query) -> np.ndarray:
     vectors = torch.tensor(np.array(items["embedding"], np.float32))
     f = query.features
     plan = {"free": 0.0, "pro": 1.0}.get(str(f.get("profile:plan")), 0.0)
-    age, spend = f.get("profile:age", 40), f.get("profile:spend", 2.0)
+    age, spend = f.get("profile:age", 40), f.get("profile:spend", np.expm1(2.0))
     dense = torch.tensor([[(age - 40) * 0.05, plan, (np.log1p(spend) - 2.0) * 0.5]], dtype=torch.float32)  # type: ignore[operator,call-overload]
     code = {"DE": 1, "FR": 2, "US": 3}.get(str(f.get("profile:country")), 0)
     recent: Any = f.get("recent:items") or []
@@ -281,12 +281,12 @@ def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(place: Path, case:
     with pytest.raises(BundleError) as caught:
         packed(place, SPEC.replace(old, new) if old else SPEC)
     assert said in str(caught.value) and "\n" not in str(caught.value)
-    assert not list((place / "models").rglob("*.json"))
+    assert not (place / "models").exists()
 
 
 def test_an_index_of_other_items_is_refused(place: Path) -> None:
     index = faiss.index_factory(EMBEDDING, "Flat", faiss.METRIC_INNER_PRODUCT)
     index.add(np.zeros((5, EMBEDDING), np.float32))
     faiss.write_index(index, str(place / "ready.faiss"))
-    with pytest.raises(BundleError, match=r"holds \(5, 8\), the item table \(600, 8\)"):
+    with pytest.raises(BundleError, match="holds 5 vectors of 8 numbers, the item table 600 of 8"):
         packed(place, SPEC.replace('factory = "IVF8,Flat"\nnprobe = 8', 'file = "ready.faiss"'))
