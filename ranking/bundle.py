@@ -33,6 +33,7 @@ from ranking.models import ModuleSpec, load_module
 from ranking.scanned import ScannedIndex, open_lists
 from ranking.schema import ItemSchema, UserSchema
 from ranking.shareable import mapped
+from ranking.statistics import Statistics, check_statistics
 
 MANIFEST = "manifest.json"
 
@@ -44,7 +45,8 @@ class FileDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle declares. `metrics` is what `endcap train` measured, by model and metric; `shop` the id of the data
-    that it learned from, where it has one."""
+    that it learned from, where it has one; `statistics` what its user inputs looked like there, by Feast reference
+    (none in a bundle of before they were kept, or of a user's own without a sample)."""
 
     format: Literal[1]
     name: str
@@ -59,6 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, dict[str, float]]
     files: dict[str, FileDigest]
     shop: str = ""
+    statistics: dict[str, Statistics] = {}
 
 
 class Bundle:
@@ -79,6 +82,7 @@ class Bundle:
         self.user_tower, self.ranker = user_tower, ranker
         self.neighbors, self.neighbor_scores = neighbors, neighbor_scores
         self.name, self.version, self.schema = manifest.name, manifest.version, manifest.user
+        self.statistics = manifest.statistics
 
     @property
     def nprobe(self) -> int:
@@ -137,10 +141,12 @@ def now() -> datetime:
 def read_manifest(path: Path) -> Manifest:
     """Raises BundleError when the manifest is missing or is not one."""
     try:
-        return msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        check_statistics(manifest.user, manifest.statistics)
+        return manifest
     except FileNotFoundError as error:
         raise BundleError(path, "no such file", file=MANIFEST) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+    except (msgspec.MsgspecError, ValueError, OSError) as error:
         raise BundleError(path, f"is damaged, or no manifest: {error}", file=MANIFEST) from error
 
 
