@@ -118,7 +118,7 @@ def numbers_of(present: np.ndarray[tuple[int], np.dtype[np.float64]], examples: 
     """`present` float64[n] is what is there of `examples` values. A `Float32` is told as the online store gives it."""
     if kind == "Float32":
         present = present.astype(np.float32).astype(np.float64)
-    missing = 1 - len(present) / examples
+    missing = (examples - len(present)) / examples
     if not len(present):
         return Numbers(examples, 1.0, (), (0.0,), None, None, None, None)
     quantiles = np.quantile(present, np.arange(1, BINS) / BINS, method="inverted_cdf")
@@ -137,7 +137,7 @@ def words_of(present: Sequence[str], examples: int) -> Words:
     kept = sorted((one for one in counts.items() if one[1] >= TWICE), key=lambda one: (-one[1], one[0]))[:WORDS]
     rest = len(present) - sum(count for _, count in kept)
     shares = {text: count / examples for text, count in kept}
-    return Words(examples, 1 - len(present) / examples, shares, rest / examples)
+    return Words(examples, (examples - len(present)) / examples, shares, rest / examples)
 
 
 def check_statistics(schema: UserSchema, statistics: Mapping[str, Statistics]) -> None:

@@ -52,6 +52,7 @@ from service.recommend import Recommender
 from service.reply import Replies
 from service.served_log import ServedLog, restore
 from service.shopper import Shoppers
+from service.skew import Skew
 from service.tallies import Tallies
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
@@ -80,6 +81,8 @@ class App:
         self.reader: OnlineReader | None = None
         self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
+        self.skew = self.api.insight.skew = Skew(lambda: [] if self.versions is None else self.versions.all())
+        self.metrics.whole = self.skew.families
         self.feast: Feast | None = None
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
         self.capture = self.metrics.capture = self.api.answers.capture = capture_of(directory, config)
@@ -186,7 +189,7 @@ class App:
         self.metrics.project, self.metrics.feature_ages = project, freshness.ages
         self.api.insight.freshness = freshness
         freshness.start()
-        self.closing.append(freshness.stop)
+        self.closing += [freshness.stop, self.skew.start()]
         if log is not None:
             self.metrics.log = log
             log.start()
@@ -194,6 +197,7 @@ class App:
 
         def record(answered: Answered) -> None:
             tallies.add(answered.at, answered.request.placement, answered.version, answered.views)
+            self.skew.add(answered)
             if log is not None:
                 log.put(answered)
 
