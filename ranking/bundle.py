@@ -69,6 +69,7 @@ class Bundle:
         self.user_tower, self.ranker = user_tower, ranker
         self.neighbors, self.neighbor_scores = neighbors, neighbor_scores
         self.name, self.version, self.schema = manifest.name, manifest.version, manifest.user
+        self.statistics = manifest.statistics
 
     @property
     def nprobe(self) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from ranking.errors import BundleError
 from ranking.schema import ItemSchema, UserSchema
+from ranking.statistics import Statistics, check_statistics
 
 MANIFEST = "manifest.json"
 
@@ -41,7 +42,8 @@ class IndexRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle declares. `metrics` is what `endcap train` measured, by model and metric; `shop` the id of the data
-    that it learned from, where it has one."""
+    that it learned from, where it has one; `statistics` what its user inputs looked like there, by Feast reference
+    (none in a bundle of before they were kept, or of a user's own without a sample)."""
 
     format: Literal[1]
     name: str
@@ -56,6 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, dict[str, float]]
     files: dict[str, FileDigest]
     shop: str = ""
+    statistics: dict[str, Statistics] = {}
 
 
 def versions(models: Path, name: str) -> list[str]:
@@ -74,10 +77,12 @@ def digest(path: Path) -> FileDigest:
 def read_manifest(path: Path) -> Manifest:
     """Raises BundleError when the manifest is missing or is not one."""
     try:
-        return msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        check_statistics(manifest.user, manifest.statistics)
+        return manifest
     except FileNotFoundError as error:
         raise BundleError(path, "no such file", file=MANIFEST) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+    except (msgspec.MsgspecError, ValueError, OSError) as error:
         raise BundleError(path, f"is damaged, or no manifest: {' '.join(str(error).split())}", file=MANIFEST) from error
 
 

@@ -28,6 +28,7 @@ from ranking.lowered import NotLowered, save_lowered
 from ranking.models import EXPORTED, LOWERED, ModuleSpec
 from ranking.packed_items import PackedItems, read_items
 from ranking.packed_modules import ModuleSource, program_of
+from ranking.packed_statistics import read_statistics
 from ranking.schema import Categorical, Dense, History, ItemSchema, Transform, UserSchema, check_references
 
 TOWER, RANKER = "torch.export/user_tower/1", "torch.export/ranker/1"
@@ -98,6 +99,12 @@ class IndexInput(Struct, frozen=True, forbid_unknown_fields=True):
     nprobe: Annotated[int, Meta(ge=1)] = 1
 
 
+class StatisticsInput(Struct, frozen=True, forbid_unknown_fields=True):
+    """A sample of what the model was trained on: a Parquet file with a column for each user input."""
+
+    file: str
+
+
 class PackSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """All of a pack file."""
 
@@ -107,6 +114,7 @@ class PackSpec(Struct, frozen=True, forbid_unknown_fields=True):
     ranker: ModuleSource
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "default"
     index: IndexInput = IndexInput()
+    statistics: StatisticsInput | None = None
 
 
 def read_spec(path: Path) -> PackSpec:
@@ -133,6 +141,7 @@ def pack(
     base = spec_path.parent
     user, item = schemas(spec_path, spec, types, max_age_s)
     items = read_items(base / spec.items.file, spec.items, item)
+    statistics = {} if spec.statistics is None else read_statistics(base / spec.statistics.file, user)
     examples = example_inputs(user, item, items.embeddings.shape[1])
     programs = {
         kind: program_of(source, base, EXPORTED[kind][1], examples, f"{spec_path}: {name}")
@@ -155,7 +164,7 @@ def pack(
             format=1, name=spec.name, version=version, created_at=now(), user=user, item=item,
             dimension=items.embeddings.shape[1], user_tower=modules[TOWER], ranker=modules[RANKER],
             index=IndexRecipe(spec.index.factory, spec.index.nprobe),
-            metrics={}, files=files,
+            metrics={}, files=files, statistics=statistics,
         )  # fmt: skip
 
     return write_bundle(models, spec.name, manifest, write_files)

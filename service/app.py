@@ -54,6 +54,7 @@ from service.router import Router
 from service.served_log import ServedLog, restore
 from service.shadow import Shadows
 from service.shopper import Shoppers
+from service.skew import Skew
 from service.tallies import Tallies
 from service.warm_up import in_time, warm_up
 
@@ -81,6 +82,8 @@ class App:
         self.reader: OnlineReader | None = None
         self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
+        self.skew = self.api.insight.skew = Skew(lambda: [] if self.versions is None else self.versions.all())
+        self.metrics.whole = self.skew.families
         self.feast: Feast | None = None
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
         self.capture = self.metrics.capture = self.api.answers.capture = capture_of(directory, config)
@@ -193,7 +196,7 @@ class App:
         self.metrics.project, self.metrics.feature_ages = project, freshness.ages
         self.api.insight.freshness = freshness
         freshness.start()
-        self.closing.append(freshness.stop)
+        self.closing += [freshness.stop, self.skew.start()]
         if log is not None:
             self.metrics.log = log
             log.start()
@@ -201,6 +204,7 @@ class App:
 
         def record(answered: Answered) -> None:
             tallies.add(answered.at, answered.request.placement, answered.version, answered.views)
+            self.skew.add(answered)
             if log is not None:
                 log.put(answered)
 

@@ -60,7 +60,8 @@ class Sized(Protocol):
 class Metrics:
     """One registry a process, so that two services in one test do not share figures. Told on the event loop only.
 
-    `engine` has the seconds of that stage more closely than a scrape tells them.
+    `engine` has the seconds of that stage more closely than a scrape tells them. `whole` are figures that are of all
+    workers already.
     """
 
     def __init__(self) -> None:
@@ -87,6 +88,7 @@ class Metrics:
         self.log: LogCounts | None = None
         self.capture: LogCounts | None = None
         self.others: Callable[[], list[list[Family]]] = list
+        self.whole: Callable[[], list[Family]] = list
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -161,11 +163,8 @@ class Metrics:
 
     def text(self) -> tuple[bytes, str]:
         """This process's figures, and with them those of the others that answer on the same port."""
-        others = self.others()
-        if not others:
-            return generate_latest(self.registry), CONTENT_TYPE_LATEST
         whole = CollectorRegistry()
-        whole.register(Given(merged([self.snapshot(), *others])))
+        whole.register(Given([*merged([self.snapshot(), *self.others()]), *self.whole()]))
         return generate_latest(whole), CONTENT_TYPE_LATEST
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from service.app import App
 from service.errors import ServiceError
+from service.skew_counts import CountedFolder
 from service.workers_metrics import MetricsFolder
 
 
@@ -30,6 +31,7 @@ async def serve(
         raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     if workers is not None:
         app.metrics.others = workers.others
+        app.skew.folder = CountedFolder(workers.folder)
         workers.start(app.metrics.snapshot)
     try:
         loading = asyncio.create_task(app.load())

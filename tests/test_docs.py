@@ -15,6 +15,7 @@ from service.errors import LOOKS
 from service.ladder import CANDIDATES, NPROBE, POPULAR, RANKER
 from service.metrics import Metrics
 from service.placements import Placement, PlacementFilters, PlacementRules, PlacementShadow
+from service.skew import Skew
 
 ROOT = Path(__file__).parents[1]
 LADDER = {NPROBE, CANDIDATES, RANKER, POPULAR}
@@ -46,8 +47,9 @@ def test_no_setting_is_documented_that_there_is_not() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    ours = [one.name for one in Metrics().registry.collect() if one.name.startswith("endcap_")]
-    assert len(ours) >= 10
+    collected = [*Metrics().registry.collect(), *Skew(list).families()]
+    ours = [one.name for one in collected if one.name.startswith("endcap_")]
+    assert len(ours) >= 14
     for name in ours:
         assert f"`{name}" in DOCS["docs/operations.md"], name
 

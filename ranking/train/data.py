@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,12 +55,12 @@ class Inputs:
 
     def __init__(self, frame: pd.DataFrame, schema: UserSchema, item_ids: pa.Array) -> None:
         encoder = Encoder(schema.dense, schema.categorical)
-        raw = np.empty((len(frame), len(schema.dense)), np.float64)
+        values = np.empty((len(frame), len(schema.dense)), np.float64)
         for d, dense in enumerate(schema.dense):
-            raw[:, d] = numbers(frame[dense.source])
-        words = [frame[one.source].astype(object).where(frame[one.source].notna(), None) for one in schema.categorical]
-        codes = encoder.categorical([one.tolist() for one in words]) if words else np.zeros((len(frame), 0), np.int64)
-        self.dense = torch.from_numpy(encoder.dense(raw))
+            values[:, d] = numbers(frame[dense.source])
+        words = [raw(frame[one.source]) for one in schema.categorical]
+        codes = encoder.categorical(words) if words else np.zeros((len(frame), 0), np.int64)
+        self.dense = torch.from_numpy(encoder.dense(values))
         self.categorical = torch.from_numpy(codes)
         self.history = torch.from_numpy(histories(frame[schema.history.source], schema.history.length, item_ids))
 
@@ -68,6 +69,12 @@ class Inputs:
 
     def take(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.dense[which], self.categorical[which], self.history[which]
+
+
+def raw(column: pd.Series[Any]) -> list[Any]:
+    """A column's raw values, None where it holds nothing."""
+    values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
+    return values
 
 
 def numbers(column: pd.Series[float]) -> npt.NDArray[np.float64]:

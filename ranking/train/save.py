@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ranking.index import IndexRecipe, build_index, write_index, write_lists
 from ranking.models import ModuleSpec, save_module
 from ranking.ranker import Ranker
 from ranking.schema import ItemSchema, UserSchema
+from ranking.statistics import Statistics
 from ranking.towers import UserTower
 
 USER_TOWER, RANKER = "user_tower.safetensors", "ranker.safetensors"
@@ -26,7 +27,8 @@ USER_TOWER, RANKER = "user_tower.safetensors", "ranker.safetensors"
 class Trained:
     """What training makes. `items` has the bundle's columns (`ranking.items.COLUMNS` and those of the schema).
 
-    `tower_config` and `ranker_config` are the keyword arguments that built the modules, but for the embeddings.
+    `tower_config` and `ranker_config` are the keyword arguments that built the modules, but for the embeddings;
+    `statistics` are of the user inputs that it learned from.
     """
 
     user: UserSchema
@@ -40,6 +42,7 @@ class Trained:
     neighbors: npt.NDArray[np.int32]  # [N, M], -1 empty
     neighbor_scores: npt.NDArray[np.float32]  # [N, M]
     index: IndexRecipe
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
 
 
 def save(trained: Trained, models: Path, name: str, metrics: Mapping[str, Mapping[str, float]], shop: str = "") -> Path:
@@ -74,6 +77,7 @@ def save(trained: Trained, models: Path, name: str, metrics: Mapping[str, Mappin
             metrics={model: dict(values) for model, values in metrics.items()},
             files=files,
             shop=shop,
+            statistics=dict(trained.statistics),
         )
 
     return write_bundle(models, name, manifest, write_files)

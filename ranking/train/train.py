@@ -18,10 +18,11 @@ from ranking.index import IndexRecipe
 from ranking.items import COLUMNS, STATS_AT, encode_items, popularity_of
 from ranking.ranker import Ranker
 from ranking.schema import ItemSchema, UserSchema
+from ranking.statistics import inputs, statistics_of
 from ranking.towers import UserTower
 from ranking.train.config import TrainConfig
 from ranking.train.content import Content
-from ranking.train.data import Inputs, TrainingData, check, microseconds, rows_of
+from ranking.train.data import Inputs, TrainingData, check, microseconds, raw, rows_of
 from ranking.train.lists import make_lists
 from ranking.train.neighbors import neighbors
 from ranking.train.popularity import Popularity
@@ -157,6 +158,7 @@ class Training:
             embeddings=embeddings.numpy(), tower=tower.eval().requires_grad_(False), tower_config=tower_config,
             ranker=ranker.eval().requires_grad_(False), ranker_config=ranker_config, neighbors=neighbor_rows,
             neighbor_scores=neighbor_scores, index=index_recipe(len(embeddings), self.config),
+            statistics=statistics_of(self.user, {source: raw(self.examples[source]) for source in inputs(self.user)}),
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from service.deployment import Deployment
 from service.errors import ServiceError
 from service.lean import keep_pandas_out
 from service.prepared import prepare
+from service.skew_counts import CountedFolder
 from service.supervisor import Supervisor
 from service.workers_metrics import MetricsFolder
 
@@ -26,7 +27,7 @@ def supervised(
     prepared = prepare(here.directory, config, app.SOURCES)
     if not prepared.on_cpu:
         raise ServiceError("workers are forked, and a GPU cannot be: serve with --workers 1, one process a GPU")
-    figures = MetricsFolder(folder)
+    figures, counted = MetricsFolder(folder), CountedFolder(folder)
 
     def work(number: int) -> int:
         def say(running: app.App, bound: int) -> None:
@@ -36,4 +37,8 @@ def supervised(
         uvloop.run(process.serve(app.App(here.directory, config, prepared), host, port, say, figures))
         return 0
 
-    return Supervisor(workers, work, drain_s=config.service.drain_s, died=figures.end).run
+    def died(pid: int) -> None:
+        figures.end(pid)
+        counted.end(pid)
+
+    return Supervisor(workers, work, drain_s=config.service.drain_s, died=died).run

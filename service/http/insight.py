@@ -1,4 +1,5 @@
-"""For those who ask how fresh the features are (now, of one user, as served), and how the engine does."""
+"""For those who ask how fresh the features are (now, of one user, as served), how like training's, and how the engine
+does."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from features.user import Reading
 from service.engine_wire import EngineReport
 from service.errors import DeadlineExceeded, FieldError, InvalidRequest, NotReady
 from service.freshness_wire import CSV, FreshnessReport, ViewReport, encode_as
+from service.skew_wire import SkewReport
 from service.wire import StoredFeatures, StoredView
 
 
@@ -31,21 +33,27 @@ class Watch(Protocol):
     async def report(self) -> EngineReport: ...
 
 
+class Skews(Protocol):
+    def report(self) -> SkewReport: ...
+
+
 class InsightApi:
-    """`GET /v1/freshness`, `/v1/features/user/{id}` and `/v1/engine`. `reader` reads all of a user's views; it and
-    `freshness` are set once the views are known, `engine` once the model is loaded."""
+    """`GET /v1/freshness`, `/v1/features/user/{id}`, `/v1/skew` and `/v1/engine`. `reader` reads all of a user's views;
+    it and `freshness` are set once the views are known, `engine` once the model is loaded."""
 
     def __init__(self, timeout_s: float = 2.0) -> None:
         self.timeout_s = timeout_s
         self.reader: Reader | None = None
         self.freshness: Reports | None = None
         self.engine: Watch | None = None
+        self.skew: Skews | None = None
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/v1/freshness", self.all_views)
         app.router.add_get("/v1/freshness/{view}", self.one_view)
         app.router.add_get("/v1/features/user/{user_id:.+}", self.user)
         app.router.add_get("/v1/engine", self.batches)
+        app.router.add_get("/v1/skew", self.all_versions)
 
     async def all_views(self, request: web.Request) -> web.Response:
         return as_accepted(request, self.known().report())
@@ -66,6 +74,11 @@ class InsightApi:
         if self.engine is None:
             raise NotReady("the model is being loaded")
         return web.Response(body=msgspec.json.encode(await self.engine.report()), content_type="application/json")
+
+    async def all_versions(self, request: web.Request) -> web.Response:
+        if self.skew is None:
+            raise NotReady("the model is being loaded")
+        return web.Response(body=msgspec.json.encode(self.skew.report()), content_type="application/json")
 
     async def user(self, request: web.Request) -> web.Response:
         if self.reader is None:

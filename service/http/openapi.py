@@ -15,6 +15,7 @@ from service.call import AFTER, PRIORITY, TIMEOUT
 from service.engine_wire import EngineReport
 from service.errors import LOOKS
 from service.freshness_wire import FreshnessReport, ViewReport
+from service.skew_wire import SkewReport
 from service.wire import (
     Accepted,
     EventRow,
@@ -94,6 +95,12 @@ ENDPOINTS = {
         "What does the store hold of this shopper?",
         "Each value of each view with its event time, its age and whether an answer would use it.",
         answer=StoredFeatures, path={"user_id": "The shopper's id."},
+    ),
+    "/v1/skew": Endpoint(
+        "Are the features served like those that the model was trained on?",
+        "For each model version and user input: the population stability index of the last hour's values against "
+        "training's, what is missing, the range, and the share of each bin, as served and in training.",
+        answer=SkewReport,
     ),
     "/v1/engine": Endpoint(
         "What do batches cost here, and what is to be expected at twice the rate?",

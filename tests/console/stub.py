@@ -195,6 +195,41 @@ async def engine(request: web.Request) -> web.Response:
     })  # fmt: skip
 
 
+WORDS = {"same": 0.031, "look": 0.17, "shifted": 0.64}
+
+
+def skewed(feature: str, verdict: str | None, missing: float, *bins: tuple[str, float, float]) -> dict[str, Any]:
+    extent = {"live_least": 0.0, "live_most": 212.5, "trained_least": 0.0, "trained_p1": 1.5, "trained_p99": 99.75,
+              "trained_most": 140.0, "below_p1": 0.0, "above_p99": 0.084}  # fmt: skip
+    shares = [{"bin": name, "live": live, "trained": trained} for name, live, trained in bins]
+    return {"feature": feature, "psi": verdict and WORDS[verdict], "verdict": verdict, "needed": 200, "by_chance": 0.02,
+            "missing": {"live": missing, "trained": 0.02}, "bins": shares,
+            "extent": None if feature.endswith("country") else extent}  # fmt: skip
+
+
+async def skew(request: web.Request) -> web.Response:
+    """Two versions: one with statistics, of which some features have shifted, and an old one without."""
+    tenths = [(f"{n} to {n + 1}", 0.02 * n, 0.098) for n in range(10)]
+    countries = [(f"Country {n}", 0.04, 0.036) for n in range(24)]
+    features = [
+        skewed("user_profile:avg_price", "shifted", 0.08, ("missing", 0.08, 0.02), *tenths),
+        skewed("user_profile:country", "same", 0.0, ("missing", 0.0, 0.02), (HOSTILE, 0.04, 0.03), *countries),
+        skewed(
+            "user_activity:views_1h", "look", 0.021, ("missing", 0.021, 0.02), ("0", 0.6, 0.7), ("> 0", 0.379, 0.28)
+        ),
+        skewed("user_activity:carts_1h", None, 0.021, ("missing", 0.021, 0.02), ("0", 0.979, 0.98)),
+    ]
+    old = [{**one, "psi": None, "verdict": None, "needed": None, "by_chance": None, "bins": [], "extent": None,
+            "missing": {"live": 0.02, "trained": None}} for one in features]  # fmt: skip
+    both = {"live": 0.0305, "trained": 0.02}
+    return web.json_response({"at": iso(time.time()), "window_s": 3600.0, "workers": 1, "versions": [
+        {"model": "default", "version": "1", "note": "no training statistics: train it anew", "answers": 12,
+         "anonymous": 0, "examples": None, "defaulted": {"live": 0.02, "trained": None}, "features": old},
+        {"model": "default", "version": "2", "note": None, "answers": 1300 + requests % 40, "anonymous": 41,
+         "examples": 20000, "defaulted": both, "features": features},
+    ]})  # fmt: skip
+
+
 async def healthz(request: web.Request) -> web.Response:
     return web.json_response({"status": "alive"})
 
@@ -227,7 +262,7 @@ def application() -> web.Application:
     app = web.Application(middlewares=[silence])
     app.router.add_routes([
         web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz),
-        web.get("/v1/engine", engine),
+        web.get("/v1/engine", engine), web.get("/v1/skew", skew),
         web.get("/v1/freshness", freshness), web.get("/v1/freshness/{view}", one_view),
         web.post("/v1/recommendations", recommend), web.get("/v1/features/user/{id}", features),
         web.put("/stub/{name}", switch), web.get("/console", page), web.get("/console/{file:.+}", page),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,37 @@ def test_a_reason_is_added_up_over_all_who_answered(page: Page) -> None:
     """Two arms had to do without features, one in 80 answers of all each."""
     found = page.open().driver.execute_async_script(REASONS)
     assert found == {"features": 7, "user": 3}
+
+
+def test_a_shifted_feature_is_marked_in_words_and_its_shares_are_drawn(page: Page) -> None:
+    """The worst is shown first; a choice stays; long lists of words are cut, and what is cut is added up."""
+    versions = http(f"{page.url}/v1/skew")["versions"]
+    page.open()
+    page.until(lambda: page.all("#skew tbody tr"))
+    assert page.texts("#skew .choose") == ["avg_price", "country", "views_1h", "carts_1h"]
+    marks = ["✗ shifted", "✓ same", "! look", "needs 200"]
+    assert page.texts("#skew td:nth-child(2) small") == marks
+    assert page.text("#skew-of") == "user_profile:avg_price" and len(page.all("#skew-bins tbody tr")) == 11
+    assert "Served 0 to 212.5, trained on 0 to 140 (p1 1.5, p99 99.75)" in page.text("#skew-extent")
+    assert re.search(r"beside 20,000 examples\..* Shifted: avg_price\.", page.text("#skew-note"))
+    page.all("#skew .choose")[1].click()
+    assert page.text("#skew-of") == "user_profile:country"
+    names, live = page.texts("#skew-bins tbody th"), page.texts("#skew-bins td:nth-child(3)")
+    assert len(names) == 12 and (names[0], names[-1]) == ("missing", "(others)")
+    rest = sum(one["live"] for one in versions[1]["features"][1]["bins"][11:])
+    assert live[-1] == f"{rest * 100:.1f}\u00a0%".replace("\u00a0", " ")
+    time.sleep(2)  # the page asks again
+    assert page.text("#skew-of") == "user_profile:country"
+
+
+def test_a_version_without_statistics_says_so(page: Page) -> None:
+    page.open()
+    page.until(lambda: len(page.all("#skew-versions button")) == 2)
+    page.all("#skew-versions button")[0].click()
+    assert "Nothing to compare with: no training statistics" in page.text("#skew-note")
+    assert set(page.texts("#skew td:nth-child(2) span")) == {"\u2013"} and not page.all("#skew-bins tbody tr")
+    page.all("#skew-versions button")[1].click()
+    assert page.all("#skew-bins tbody tr")
 
 
 def test_nothing_moves_while_the_page_polls(page: Page) -> None:

@@ -27,6 +27,7 @@ from ranking.pack import RANKER as RANKER_KIND
 from ranking.pack import pack, read_spec, write_program
 from ranking.screened import ScreenedForward
 from ranking.sources.personal import Personal
+from ranking.statistics import Words
 from tests.ranking import own_models
 from tests.ranking.own_models import EMBEDDING, Products, Ranker, Tower
 
@@ -177,6 +178,54 @@ def test_a_program_and_a_ready_index_are_taken_as_they_are(place: Path) -> None:
     bundle = packed(place, spec.replace('factory = "IVF8,Flat"\nnprobe = 8', 'file = "ready.faiss"'))
     (found,) = BatchPath(bundle, (Personal(),), CPU).recommend([next(shoppers())], lambda stage: nullcontext())
     assert len(found.rows) == 20
+
+
+SAMPLE: dict[str, Any] = {
+    "profile:age": [20, 30, None, 40] * 50, "plan": ["free", "gone", None, "pro"] * 50,
+    "profile:spend": pa.array([1.5, 2.5, 3.5, 4.5] * 50, pa.float64()), "country": ["DE", "DE", "FR", None] * 50,
+    "user": ["a"] * 200,
+}  # fmt: skip
+WITH_SAMPLE = SPEC + '[statistics]\nfile = "sample.parquet"\n'
+
+
+def test_a_sample_of_what_the_model_was_trained_on_becomes_statistics(place: Path) -> None:
+    """Columns named by reference or by feature; without a sample there are none."""
+    pq.write_table(pa.table(SAMPLE), place / "sample.parquet")
+    found = packed(place, WITH_SAMPLE).statistics
+    assert set(found) == set(TYPES) - {"recent:items"}
+    missing = {source: one.missing for source, one in found.items()}
+    assert missing == {"profile:age": 0.25, "profile:plan": 0.5, "profile:spend": 0.0, "profile:country": 0.25}
+    country = found["profile:country"]
+    assert isinstance(country, Words) and country.shares == {"DE": 0.5, "FR": 0.25}
+    assert packed(place).statistics == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"country": None}, "column profile:country or country is missing; there are profile:age"),
+        ({"profile:spend": ["much"] * 200}, "column profile:spend is string, and profile:spend is a number"),
+        ({"plan": [[1]] * 200}, "column plan is list<"),
+        ({name: [] for name in SAMPLE}, "holds no row"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_one_line_and_leaves_nothing(
+    place: Path, changes: dict[str, Any], said: str
+) -> None:
+    columns = {name: values for name, values in {**SAMPLE, **changes}.items() if values is not None}
+    pq.write_table(pa.table(columns), place / "sample.parquet")
+    with pytest.raises(BundleError) as refused:
+        packed(place, WITH_SAMPLE)
+    assert str(refused.value).startswith(f"{place / 'sample.parquet'}: ") and said in str(refused.value)
+    assert "\n" not in str(refused.value) and not list((place / "models").rglob("*"))
+
+
+def test_a_sample_that_is_not_there_or_no_parquet_is_one_line(place: Path) -> None:
+    for write in (lambda: None, lambda: (place / "sample.parquet").write_text("a,b")):
+        write()
+        with pytest.raises(BundleError, match=r"sample\.parquet: ") as refused:
+            packed(place, WITH_SAMPLE)
+        assert "\n" not in str(refused.value)
 
 
 def test_a_bundle_holds_no_code_and_no_pickle(place: Path) -> None:

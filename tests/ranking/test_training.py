@@ -12,6 +12,7 @@ import torch
 
 from ranking.bundle import load_bundle
 from ranking.errors import TrainingError
+from ranking.statistics import Numbers, Words
 from ranking.train.config import TrainConfig
 from ranking.train.data import POPULARITY, TrainingData
 from ranking.train.evaluate import evaluate
@@ -152,6 +153,16 @@ def test_a_saved_model_loads_with_the_same_numbers(twin: Trained, tmp_path: Path
             bundle.user_tower(dense, categorical, history), twin.tower.eval()(dense, categorical, history)
         )
     assert bundle.manifest.metrics == {"model": {"recall@10": 0.5}}
+
+
+def test_a_model_keeps_what_its_user_inputs_looked_like_in_its_examples(data: TrainingData, twin: Trained) -> None:
+    """Also in the bundle, of the examples before the cut that the twin learned from."""
+    found = twin.statistics
+    assert set(found) == {one.source for one in (*twin.user.dense, *twin.user.categorical)}
+    price, category = found["user_profile:avg_price"], found["user_profile:top_category"]
+    assert isinstance(price, Numbers) and (price.least, price.most) == (5.0, 5.0)
+    assert isinstance(category, Words) and category.shares == {"c": 1.0}
+    assert 0 < price.examples == category.examples < len(data.examples)
 
 
 def test_a_tower_s_answer_has_unit_length_for_any_history() -> None:

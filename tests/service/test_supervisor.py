@@ -148,6 +148,22 @@ def test_each_worker_tells_of_its_own_engine_and_a_scrape_of_the_mean_curve(last
     assert float(took.rpartition(" ")[2]) < 1.5 * max(one["curve"][-1]["seconds"] for one in known)
 
 
+def looked_at(url: str) -> int:
+    return sum(int(one["answers"]) for one in orjson.loads(asked(url, "/v1/skew"))["versions"])
+
+
+def test_skew_is_of_the_answers_of_both_workers_whoever_is_asked(served: Served) -> None:
+    time.sleep(1.2)  # until both have said what they had counted before
+    before = looked_at(served.url)
+    for _ in range(12):
+        assert post(served.url) == 200
+    until(lambda: all(looked_at(served.url) == before + 12 for _ in range(6)))
+    dead = served.workers()[0]
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: len(served.workers()) == 2 and dead not in served.workers())
+    until(lambda: all(looked_at(served.url) < before + 12 for _ in range(6)))
+
+
 def test_sigterm_under_load_answers_what_it_has_taken_and_leaves_no_process(served: Served) -> None:
     """Keep-alive clients see whole answers until the end; nobody sees half of one."""
     workers = served.workers()

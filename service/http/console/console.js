@@ -3,6 +3,7 @@
 import { age, ago, ask, byId, clock, make, milliseconds, percent, quantile, show } from "./api.js";
 import { Batches } from "./batches.js";
 import { Lines, Stages } from "./charts.js";
+import { Skew } from "./skew.js";
 import { tryIt } from "./tryit.js";
 
 // `?every=1` for those who watch an incident; the tests use it too.
@@ -16,8 +17,10 @@ const COLUMNS = ["SLO", "Newest event", "Last materialized", "Coverage", "In the
 
 const stages = new Stages();
 const batches = new Batches();
+const skew = new Skew();
 const ages = new Lines(byId("age-chart"), ["p50", "p95", "p99", "SLO"], { text: age, log: true, ticks: TICKS });
 const rows = new Map();
+let polls = 0;
 const chosen = { view: null, window: "1h", seriesAt: 0 };
 
 function themes() {
@@ -36,13 +39,15 @@ const attempt = promise => promise.then(value => ({ value }), error => ({ error 
 
 async function poll() {
   const asked = ["/readyz", "/v1/freshness", "/metrics", "/v1/engine"].map(path => attempt(ask(path)));
-  const [ready, freshness, metrics, engine] = await Promise.all(asked);
+  const rarely = polls++ % 3 ? null : attempt(ask("/v1/skew")); // an hour hardly changes in a second
+  const [ready, freshness, metrics, engine, skewed] = await Promise.all([...asked, rarely]);
   const alive = ready.error?.status === 0 ? !(await attempt(ask("/healthz"))).error : true;
   status(alive, ready.error, freshness.value?.sample_error);
   if (freshness.value) views(freshness.value);
   if (metrics.value) rates(stages.add(metrics.value));
   if (engine.value) batches.set(engine.value);
-  const trouble = freshness.error ?? metrics.error ?? engine.error;
+  if (skewed?.value) skew.set(skewed.value);
+  const trouble = freshness.error ?? metrics.error ?? engine.error ?? skewed?.error;
   if (alive && trouble && !ready.error) show(byId("ready-why"), `Some figures are missing: ${trouble.message}`);
   if (!trouble) show(byId("updated"), clock(Date.now(), true));
   if (Date.now() - chosen.seriesAt > 30000) await series();
