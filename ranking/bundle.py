@@ -15,6 +15,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +63,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bundle:
-    """A loaded bundle. Read-only; one engine serves it."""
+    """A loaded bundle. Read-only; one engine serves it, and keeps the item table up to date: `changed_at` is when the
+    newest change of an item that is in it was said, in seconds since the epoch."""
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Bundle:
         self.user_tower, self.ranker = user_tower, ranker
         self.neighbors, self.neighbor_scores = neighbors, neighbor_scores
         self.name, self.version, self.schema = manifest.name, manifest.version, manifest.user
+        self.changed_at = -inf
 
     @property
     def nprobe(self) -> int:

@@ -25,9 +25,9 @@ class Versions:
         """
         name = model.partition("@")[0]
         wanted = version or self.current[model]
-        loaded = self.bundles[name]
+        loaded = self.bundles.get(name, {})
         if wanted not in loaded:
-            raise UnknownVersion(f"model {name} has no version {wanted} here; loaded: {', '.join(loaded)}")
+            raise UnknownVersion(f"model {name} has no version {wanted} here; loaded: {', '.join(loaded) or 'none'}")
         return loaded[wanted]
 
     def drop(self, bundle: Bundle) -> None:

@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         "degraded": pa.list_(pa.string()),
         "took_ms": pa.float64(),
         "batch_size": pa.int32(),
+        "settings": pa.string(),
     }
 )
 
@@ -118,6 +119,7 @@ def batch(rows: Sequence[Answered], requests: list[bytes], features: list[bytes]
             [name for one in rows for name in one.stages], [took for one in rows for took in one.stages.values()],
         ),
         "degraded": lists("degraded", [one.degraded for one in rows]),
+        "settings": [None if one.settings is None else msgspec.json.encode(one.settings) for one in rows],
     }  # fmt: skip
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, field.type)
@@ -190,7 +192,7 @@ def merge(parts: Sequence[Path], whole: Path) -> Iterator[None]:
         for part in parts:
             with pq.ParquetFile(part) as file:
                 for group in range(file.num_row_groups):
-                    waiting.append(file.read_row_group(group, use_threads=False))
+                    waiting.append(as_now(file.read_row_group(group, use_threads=False)))
                     if sum(one.num_rows for one in waiting) >= GROUP:
                         writer.write_table(pa.concat_tables(waiting))
                         waiting = []
@@ -200,6 +202,14 @@ def merge(parts: Sequence[Path], whole: Path) -> Iterator[None]:
         writer.add_key_value_metadata({MERGED: orjson.dumps([part.name for part in parts])})
     sync(whole)
     sync(whole.parent)
+
+
+def as_now(rows: pa.Table) -> pa.Table:
+    """Rows of a file that an earlier release wrote, with the columns that came since, which hold nothing."""
+    for place, field in enumerate(SCHEMA):
+        if field.name not in rows.column_names:
+            rows = rows.add_column(place, field, pa.nulls(len(rows), field.type))
+    return rows
 
 
 def settle(staged: Path) -> None:

@@ -34,6 +34,7 @@ from ranking.sources.similar import Similar
 from ranking.versions import Versions
 from service.admission import GradientLimit, Limiter
 from service.answer_log import LOG, AnswerLog
+from service.answer_lookup import Lookup
 from service.answered import Answered
 from service.budget import Shares
 from service.capture import capture_of
@@ -53,6 +54,7 @@ from service.reply import Replies
 from service.served_log import ServedLog, restore
 from service.shopper import Shoppers
 from service.tallies import Tallies
+from service.travel import Traveller
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
@@ -150,6 +152,8 @@ class App:
             Replies(fit.item_view, await self._open_records(plan.project)),
             most_s=config.service.timeout_ms / 1e3,
         )
+        lookup = Lookup(self.log if config.log.enabled else None)
+        self.api.travel.travels = Traveller(self.api.answers.recommender, lookup)
         own_core = isinstance(self.engine, LocalEngine)
         watch = EngineWatch(prepared.policy, self.metrics.engine, own_core=own_core, workers=config.service.workers)
         watch.start()
