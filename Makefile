@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-locust bench-memory bench-overload bench-peers bench-replay bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-lookup bench-locust bench-memory bench-overload bench-peers bench-replay bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ bench-growth: $(VENV)/.installed  ## how cost grows with items, features, candid
 
 bench-items: $(VENV)/.installed  ## what an item change costs among a million, in var/growth (SIZES=)
 	$(BIN)/python -m infra.bench_items $(if $(SIZES),--sizes $(SIZES))
+
+bench-lookup: $(VENV)/.installed  ## what finding one answer takes in an hour of 500,000 of the serving log (ROWS=)
+	$(BIN)/python -m infra.bench_lookup --rows $(or $(ROWS),500000)
 
 bench-memory: $(VENV)/.installed  ## the memory of each process of `endcap serve` (DIR= WORKERS= USERS= a file of user ids)
 	$(BIN)/python -m infra.bench_memory --workers $(or $(WORKERS),2) --dir '$(or $(filter-out var/demo var/generic,$(DIR)),var/bench)' $(if $(USERS),--users '$(USERS)')

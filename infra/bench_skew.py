@@ -71,7 +71,10 @@ def milliseconds(what: Callable[[], object], rounds: int) -> float:
 def measure(answers: int, rounds: int) -> dict[str, float]:
     rows = shoppers(answers)
     request = RecommendRequest(user_id="u1")
-    told = [Answered("r", 1e6, "recommend", request, "bench", "1", row, VIEWS, [], {}, [], {}, 1.0, 1) for row in rows]
+    told = [
+        Answered("r", 1e6, "recommend", request, "bench", "1", "default", row, VIEWS, [], {}, [], {}, 1.0, 1)
+        for row in rows
+    ]
     loaded = Loaded(statistics_of(SCHEMA, {one: [row[one] for row in rows] for one in rows[0] if one != "view:items"}))
     now = [1e6]
     skew, tallies = Skew(lambda: [loaded], lambda: now[0]), Tallies({})

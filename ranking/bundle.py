@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -52,7 +53,8 @@ Told = Callable[[str, str], None]
 
 
 class Bundle:
-    """A loaded bundle. Read-only; one engine serves it."""
+    """A loaded bundle. Read-only; one engine serves it, and keeps the item table up to date: `changed_at` is when the
+    newest change of an item that is in it was said, in seconds since the epoch."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Bundle:
         self.neighbors, self.neighbor_scores = neighbors, neighbor_scores
         self.name, self.version, self.schema = manifest.name, manifest.version, manifest.user
         self.statistics = manifest.statistics
+        self.changed_at = -inf
 
     @property
     def nprobe(self) -> int:

@@ -60,6 +60,7 @@ class LiveItems:
         """Returns the rows that are new, in order. An item gets one once it has a title and is not removed."""
         ready: dict[str, None] = {}
         for name, facts in changes:
+            self.bundle.changed_at = max(self.bundle.changed_at, number(facts.get("at")))  # NaN is no more than any
             if name in self.removed:
                 self.set(name, self.removed[name].row, facts)
             elif (row := self.bundle.items.row_of.get(name)) is not None:

@@ -32,9 +32,9 @@ class Versions:
         """
         name = model.partition("@")[0]
         wanted = self.current[model] if version is None else self.current.get(f"{name}@{version}", version)
-        loaded = self.bundles[name]
+        loaded = self.bundles.get(name, {})
         if wanted not in loaded:
-            raise UnknownVersion(f"model {name} has no version {wanted} here; loaded: {', '.join(loaded)}")
+            raise UnknownVersion(f"model {name} has no version {wanted} here; loaded: {', '.join(loaded) or 'none'}")
         return loaded[wanted]
 
     def drop(self, bundle: Bundle) -> None:

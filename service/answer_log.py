@@ -131,14 +131,15 @@ class AnswerLog:
             # A name that sorts by time, for those who list a folder.
             name = f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.parquet"
             if count:
-                write(pa.Table.from_batches(batches), self._folder(hour), name)
+                write(pa.Table.from_batches(batches), self.folder(hour), name)
                 self.written += count
         except Exception as error:  # noqa: BLE001 - whatever it is, the answers after these must still be written
             self._failed(count, f"{type(error).__name__}: {error}")
         finally:
             self.pending -= count
 
-    def _folder(self, hour: int) -> Path:
+    def folder(self, hour: int) -> Path:
+        """Where the answers of an hour are, counted since the epoch."""
         return self.directory / datetime.fromtimestamp(hour * HOUR_S, UTC).strftime(FOLDER)
 
     def _run(self) -> None:

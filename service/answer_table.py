@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         "degraded": pa.list_(pa.string()),
         "took_ms": pa.float64(),
         "batch_size": pa.int32(),
+        "settings": pa.string(),
     }
 )
 
@@ -119,6 +120,7 @@ def batch(rows: Sequence[Answered], requests: list[bytes], features: list[bytes]
             [name for one in rows for name in one.stages], [took for one in rows for took in one.stages.values()],
         ),
         "degraded": lists("degraded", [one.degraded for one in rows]),
+        "settings": [None if one.settings is None else msgspec.json.encode(one.settings) for one in rows],
     }  # fmt: skip
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, field.type)

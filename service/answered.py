@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from features.user import ViewState
+from service.placements import Placement
 from service.wire import Item, RankRequest, RecommendRequest
 
 
@@ -23,7 +24,8 @@ class Answered:
     """One answer and what it was made of. Nothing in it may change after `put`.
 
     `at` is in seconds since the epoch, `values` holds raw feature values by Feast reference as the model used them,
-    `sources` the most that each candidate source could propose, `stages` seconds.
+    `sources` the most that each candidate source could propose, `stages` seconds; `settings` is the placement as it was
+    set, None where nobody says.
     """
 
     recommendation_id: str
@@ -41,3 +43,4 @@ class Answered:
     stages: Mapping[str, float]
     took_ms: float
     batch_size: int
+    settings: Placement | None = None

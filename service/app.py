@@ -34,6 +34,7 @@ from ranking.sources.similar import Similar
 from ranking.versions import Versions
 from service.admission import GradientLimit, Limiter
 from service.answer_log import LOG, AnswerLog
+from service.answer_lookup import Lookup
 from service.answered import Answered
 from service.budget import Shares
 from service.capture import capture_of
@@ -56,6 +57,7 @@ from service.shadow import Shadows
 from service.shopper import Shoppers
 from service.skew import Skew
 from service.tallies import Tallies
+from service.travel import Traveller
 from service.warm_up import in_time, warm_up
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
@@ -157,6 +159,8 @@ class App:
             shadows,
             most_s=config.service.timeout_ms / 1e3,
         )
+        lookup = Lookup(self.log if config.log.enabled else None)
+        self.api.travel.travels = Traveller(self.api.answers.recommender, self.versions, lookup)
         own_core = isinstance(self.engine, LocalEngine)
         watch = EngineWatch(prepared.policy, self.metrics.engine, own_core=own_core, workers=config.service.workers)
         watch.start()

@@ -7,6 +7,7 @@ ServiceError
  |- NotAcceptable      an answer asked for in a type that there is not
  |- UnknownPlacement   a placement that endcap.toml does not have
  |- UnknownView        a feature view that Feast does not have
+ |- UnknownAnswer      an answer that the serving log does not have
  |- NotReady           started, but Redis or a bundle is missing
  |- LogUnreadable      the serving log, which was asked about, cannot be read
  |- NotStored          events or item changes that the store did not take
@@ -66,6 +67,10 @@ class UnknownView(ServiceError):
     """A feature view that Feast does not have."""
 
 
+class UnknownAnswer(ServiceError):
+    """An answer that the serving log does not have (any more), or not yet."""
+
+
 class LogUnreadable(ServiceError):
     """The serving log cannot be read."""
 
@@ -112,6 +117,7 @@ LOOKS: dict[type[Exception], Look] = {
     UnknownPlacement: Look(404, "unknown-placement", "There is no such placement"),
     UnknownVersion: Look(404, "unknown-version", "There is no such model version"),
     UnknownView: Look(404, "unknown-view", "There is no such feature view"),
+    UnknownAnswer: Look(404, "unknown-answer", "The serving log has no such answer"),
     LogUnreadable: Look(503, "log-unreadable", "The serving log cannot be read", 1),
     NotStored: Look(503, "not-stored", "The store did not take it; send it again", 1),
     FeatureStoreError: Look(503, "store-unavailable", "The feature store does not answer", 1),

@@ -27,6 +27,7 @@ class LoadedModel(Protocol):
     version: str
     items: ItemTable
     schema: UserSchema
+    changed_at: float
 
 
 def recommend_query(

@@ -22,13 +22,14 @@ from typing import Protocol
 from ranking.batch import Answer, Engine, Query
 from ranking.errors import EngineExpired, EngineOverloaded
 from ranking.fallback import without_engine
+from ranking.items import ItemTable
 from service.admission import Admitted, Limiter
 from service.budget import GRACE_S, Budget, Shares
 from service.call import PLAIN, Call
 from service.context import override
 from service.errors import DeadlineExceeded, FieldError, InvalidRequest
 from service.ladder import POPULAR, RANKER, least_rung, popular_only, rungs, without
-from service.placements import Placement, Placements
+from service.placements import Placement, PlacementRules, Placements
 from service.query import LoadedModel, rank_query, recommend_query
 from service.reply import Replies
 from service.router import Chosen
@@ -80,10 +81,8 @@ class Recommender:
             query = recommend_query(request, turn.placement, turn.model, shopper, values)
             query, answer = await self.ask(query, turn, admitted, shopper)
             with trace("rules"):
-                places = shown(answer.ranked.rows, turn.model.items, turn.placement.rules, request.count)
-                if len(places) < request.count:
-                    shopper.degraded.append("count")
-            return self.reply(request, turn, shopper, query, answer, places.tolist())
+                places = arrange(answer, turn.model.items, turn.placement.rules, request.count, shopper)
+            return self.reply(request, turn, shopper, query, answer, places)
 
     async def rank(self, request: RankRequest, trace: Trace, call: Call = PLAIN) -> Recommendation:
         """The caller's own items in order of score. Raises as `recommend` does."""
@@ -155,11 +154,21 @@ class Recommender:
         """The answer as it goes out."""
         in_time(turn)
         began = turn.trace.clock()
-        made = self.replies.make(request, turn.model, turn.group, shopper, query, answer, places, turn.trace, missing)
+        made = self.replies.make(
+            request, turn.placement, turn.model, turn.group, shopper, query, answer, places, turn.trace, missing
+        )
         self.shares.saw_finish(turn.trace.clock() - began + turn.trace.stages.get("rules", 0.0))
         if turn.placement.shadow is not None:
             self.shadows.offer(Served(request, turn.placement, turn.model, turn.group, shopper, turn.trace, made))
         return made
+
+
+def arrange(answer: Answer, items: ItemTable, rules: PlacementRules, count: int, shopper: Shopper) -> list[int]:
+    """The places of the engine's answer that the rules let be shown, at most `count`; fewer are named."""
+    places: list[int] = shown(answer.ranked.rows, items, rules, count).tolist()
+    if len(places) < count:
+        shopper.degraded.append("count")
+    return places
 
 
 def in_time(turn: Turn) -> None:

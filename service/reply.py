@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,7 +9,9 @@ from msgspec import UNSET, UnsetType
 
 from ranking.batch import Answer, Query
 from ranking.items import ItemTable
+from service.answer_id import answer_id
 from service.answered import Answered, item_state
+from service.placements import Placement
 from service.query import LoadedModel
 from service.shopper import Shopper
 from service.trace import Trace
@@ -28,6 +29,7 @@ class Replies:
     def make(
         self,
         request: RecommendRequest | RankRequest,
+        placement: Placement,
         model: LoadedModel,
         group: str,
         shopper: Shopper,
@@ -38,19 +40,16 @@ class Replies:
         missing: list[str] | None = None,
     ) -> Recommendation:
         """`places` are those of the engine's answer that are shown; `missing` the asked ids that no item has."""
-        items, ranked, names = model.items, answer.ranked, list(query.sources)
-        at_places = list(places)
-        rows, scores = ranked.rows[at_places].tolist(), ranked.scores[at_places].tolist()
-        sources = [names[one] for one in ranked.source[at_places].tolist()]
-        if len(items) > items.learned:
-            sources = [one if row < items.learned else "cold_start" for one, row in zip(sources, rows, strict=True)]
-        its_id, explain = secrets.token_hex(16), request.explain
+        items, ranked, at_places = model.items, answer.ranked, list(places)
+        rows, scores, sources = listed(items, query, answer, at_places)
+        explain = request.explain
         told: list[ItemExplanation | UnsetType] = [UNSET] * len(rows)
         if explain:
             found = ranked.retrieval[at_places].tolist()
             told = [explanation(items, row, one) for row, one in zip(rows, found, strict=True)]
         shown = [Item(*one) for one in zip(items.ids.take(rows), scores, sources, told, strict=True)]
         at, took_ms = time.time(), round(trace.elapsed() * 1e3, 3)
+        its_id = answer_id(at)
         views = shopper.user.views
         if self.item_view is not None:
             views = {**views, self.item_view: item_state(items.oldest_stats(ranked.rows[at_places]), len(shown), at)}
@@ -58,7 +57,7 @@ class Replies:
             Answered(
                 its_id, at, "recommend" if missing is None else "rank", request, model.name, model.version, group,
                 query.features, views, shown, query.sources, shopper.degraded, dict(trace.stages),
-                took_ms, trace.batch_size,
+                took_ms, trace.batch_size, placement,
             )
         )  # fmt: skip
         return Recommendation(
@@ -74,6 +73,18 @@ class Replies:
             missing_item_ids=UNSET if missing is None else missing,
             inputs=dict(query.features) if explain else UNSET,
         )
+
+
+def listed(
+    items: ItemTable, query: Query, answer: Answer, places: list[int]
+) -> tuple[list[int], list[float], list[str]]:
+    """What stands at these places of the engine's answer: rows, scores, and the source that proposed each."""
+    ranked, names = answer.ranked, list(query.sources)
+    rows, scores = ranked.rows[places].tolist(), ranked.scores[places].tolist()
+    sources = [names[one] for one in ranked.source[places].tolist()]
+    if len(items) > items.learned:
+        sources = [one if row < items.learned else "cold_start" for one, row in zip(sources, rows, strict=True)]
+    return rows, scores, sources
 
 
 def explanation(items: ItemTable, row: int, retrieval_score: float) -> ItemExplanation:

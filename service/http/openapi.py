@@ -16,6 +16,7 @@ from service.engine_wire import EngineReport
 from service.errors import LOOKS
 from service.freshness_wire import FreshnessReport, ViewReport
 from service.skew_wire import SkewReport
+from service.travel_wire import TimeTravel
 from service.wire import (
     Accepted,
     EventRow,
@@ -60,6 +61,14 @@ ENDPOINTS = {
         "where it has known ones, else popular items; `source` and `degraded` say so. Stage times are in the "
         "`Server-Timing` header.",
         RecommendRequest, Recommendation, headers=HEADERS,
+    ),
+    "/v1/recommendations/{recommendation_id}": Endpoint(
+        "Why did this shopper see that, and what would they see now?",
+        "A logged answer made again from its logged features, by the same version, another one, or with features "
+        "changed: both lists, each item's move, and what besides may explain a difference. The catalogue is as of now.",
+        answer=TimeTravel, path={"recommendation_id": "Of an answer that the serving log has."},
+        query={"model_version": "A loaded version; left out: the one that answered.",
+               "set": "`view.feature=value`, also several times. Numbers, booleans and lists are JSON."},
     ),
     "/v1/rank": Endpoint(
         "In which order should this shopper see these items?",

@@ -18,6 +18,7 @@ from service.http.intake import Observer as IntakeObserver
 from service.http.openapi import openapi
 from service.http.respond import Observer as AnswerObserver
 from service.http.respond import body, json_response, problem, problem_of, routed
+from service.http.travel import TravelApi
 from service.trace import Trace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,6 +43,7 @@ class Api:
         self.observer, self.ready, self.metrics_text = observer, ready, metrics
         self.answers = Answers(observer, max_body_bytes)
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
+        self.travel = TravelApi()
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
@@ -51,6 +53,7 @@ class Api:
             app.router.add_post(path, self.answer)
         self.intake.add_to(app)
         self.insight.add_to(app)
+        self.travel.add_to(app)
         self.console.add_to(app)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)

@@ -125,7 +125,8 @@ def test_an_answer_is_read_back_as_it_was_put(tmp_path: Path) -> None:
             {"item_id": "i2", "score": -1.25, "source": "popular"},
         ],
         "stages": [{"stage": "features", "seconds": 0.001234567}, {"stage": "engine", "seconds": 0.004}],
-        "degraded": ["count"], "took_ms": 6.789, "batch_size": 3, "date": first["date"], "hour": first["hour"],
+        "degraded": ["count"], "took_ms": 6.789, "batch_size": 3, "settings": None,
+        "date": first["date"], "hour": first["hour"],
     }  # fmt: skip
     assert (second["endpoint"], second["count"], second["user_id"], second["item_id"]) == ("rank", 2, None, None)
     assert StrictDecoder(RankRequest).decode(second["request"].encode()) == ranked

@@ -58,7 +58,7 @@ class Loaded:
 
 def answered(values: dict[str, Any], version: str = "1", **request: Any) -> Answered:
     asked = RecommendRequest(**({"user_id": "u1"} | request))
-    return Answered("r", START, "recommend", asked, "default", version, values, {}, [], {}, [], {}, 1.0, 1)
+    return Answered("r", START, "recommend", asked, "default", version, "default", values, {}, [], {}, [], {}, 1.0, 1)
 
 
 class Played:
