@@ -29,8 +29,10 @@ from service.router import DEFAULT
 from service.wire import Item, RankRequest, RecommendRequest
 
 ID = "recommendation_id"
-COLUMNS = ("time", "endpoint", "model", "version", "model_group", "request", "features", "views", "sources", "items", "stages",
-           "degraded", "batch_size", "settings")  # fmt: skip
+COLUMNS = (
+    "time", "endpoint", "model", "version", "model_group", "request", "features", "views", "sources", "items", "stages",
+    "degraded", "batch_size", "settings",
+)  # fmt: skip
 ROWS = 256
 """Rows that are decoded at a time, on the way to the one that is wanted."""
 ATTEMPTS = 3
