@@ -71,6 +71,9 @@ def test_it_shows_what_the_service_says(driver: Any, url: str) -> None:
         )
     )
     assert len(page.all("#batch-chart .dot")) == len(engine["batches"]["curve"]) == 6
+    skew = http(f"{url}/v1/skew")["versions"][-1]
+    assert page.texts("#skew .choose") == [one["feature"].split(":")[1] for one in skew["features"]]
+    page.until(lambda: "Nothing to compare with: no training statistics" in page.text("#skew-note"))
     assert driver.get_log("browser") == []
 
 

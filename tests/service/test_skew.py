@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ def test_an_hour_is_looked_back_at_and_no_more() -> None:
     played.now += 3600 - 120
     assert played.version().answers == 300 and played.features()[AGE].extent.live_most == 900  # type: ignore[union-attr]
     played.now += 120
+    assert played.version().answers == 0, "also where nobody has asked since"
     played.serve([{AGE: 40}] * 10)
     assert played.version().answers == 10 and played.features()[AGE].extent.live_most == 40  # type: ignore[union-attr]
     assert len(played.skew.windows["default", "1"].minutes) == 1, "what is over is let go"
@@ -212,6 +214,7 @@ def test_two_workers_add_up_and_one_that_died_is_gone(tmp_path: Path) -> None:
         played.serve(part)
         played.now = START + 60
     first.skew.folder.write(4711, second.skew.mine())
+    first.skew.folder.write(os.getpid(), first.skew.mine())  # what the others read of it
     both = first.skew.report()
     assert both.workers == 2 and both.versions == alone.skew.report().versions
     first.skew.folder.end(4711)
