@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ranking.registry import Rules, share_of
 from service.figures import quantile
@@ -12,23 +12,25 @@ from service.workers_metrics import Family
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Counts: requests, of them errors (status 500 and above), answers, of them degraded ones, the answers by the
-    seconds that they took (`buckets`: upper bound -> how many, not cumulated), feature values, of them defaulted ones,
-    and the overlap with production's answers, summed over as many comparisons."""
+    """Counts: the answers by the seconds that they took (`buckets`: upper bound -> how many, not cumulated), requests,
+    of them errors (status 500 and above), answers, of them degraded ones, and the overlap with production's answers,
+    summed over as many comparisons. And of the last hour's answers that skew was looked for in (`sampled`), which share
+    of their features was defaulted."""
 
     buckets: dict[float, float] = field(default_factory=dict)
     requests: float = 0
     errors: float = 0
     answers: float = 0
     degraded: float = 0
-    values: float = 0
-    defaulted: float = 0
     compared: float = 0
     overlap: float = 0
+    sampled: float = 0
+    defaulted: float = 0
 
     def __sub__(self, before: Seen) -> Seen:
         rest = {bound: count - before.buckets.get(bound, 0) for bound, count in self.buckets.items()}
-        return Seen(rest, *(getattr(self, name) - getattr(before, name) for name in NUMBERS))
+        counts = {name: getattr(self, name) - getattr(before, name) for name in COUNTS}
+        return replace(self, buckets=rest, **counts)
 
     @property
     def p99_s(self) -> float | None:
@@ -46,7 +48,7 @@ class Seen:
             "p99_s": (self.p99_s, self.answers),
             "errors": (self.errors / self.requests if self.requests else None, self.requests),
             "degraded": (self.degraded / self.answers if self.answers else None, self.answers),
-            "defaulted": (self.defaulted / self.values if self.values else None, self.values),
+            "defaulted": (self.defaulted if self.sampled else None, self.sampled),
             "overlap": (self.overlap / self.compared if self.compared else None, self.compared),
         }
 
@@ -65,7 +67,8 @@ class Seen:
         return ", ".join(spelled(name, found) for name, (found, _) in self.figures().items() if found is not None)
 
 
-NUMBERS = tuple(name for name in Seen.__slots__ if name != "buckets")
+COUNTS = ("requests", "errors", "answers", "degraded", "compared", "overlap")
+"""What grows, so that two looks have a difference."""
 
 
 def spelled(name: str, value: float, *, named: bool = True) -> str:
@@ -76,7 +79,7 @@ def spelled(name: str, value: float, *, named: bool = True) -> str:
 
 def seen(families: Iterable[Family], model: str, version: str | None, group: str) -> Seen:
     """What was counted of one group of a model's answers; of any version where none is named."""
-    numbers = dict.fromkeys(NUMBERS, 0.0)
+    numbers = dict.fromkeys((*COUNTS, "sampled", "defaulted"), 0.0)
     cumulated: dict[float, float] = {}
     for family in families:
         for sample, labels, value in family.samples:
@@ -103,8 +106,8 @@ def seen(families: Iterable[Family], model: str, version: str | None, group: str
 
 
 OF_VERSION = {
-    "endcap_feature_values_total": "values",
-    "endcap_feature_values_defaulted_total": "defaulted",
+    "endcap_skew_answers": "sampled",
+    "endcap_defaulted_share": "defaulted",
     "endcap_shadow_overlap_count": "compared",
     "endcap_shadow_overlap_sum": "overlap",
 }

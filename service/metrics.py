@@ -159,12 +159,12 @@ class Metrics:
 
     def counted(self) -> list[Family]:
         """All of it together with the figures of the others that answer on the same port."""
-        return merged([self.snapshot(), *self.others()])
+        return [*merged([self.snapshot(), *self.others()]), *self.whole()]
 
     def text(self) -> tuple[bytes, str]:
         """This process's figures, and with them those of the others that answer on the same port."""
         whole = CollectorRegistry()
-        whole.register(Given([*merged([self.snapshot(), *self.others()]), *self.whole()]))
+        whole.register(Given(self.counted()))
         return generate_latest(whole), CONTENT_TYPE_LATEST
 
 

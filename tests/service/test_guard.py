@@ -126,8 +126,8 @@ def test_a_broken_rule_goes_back_at_once_and_is_named_with_its_figures(
     who = {"model": "default", "version": "2"}
     world.add("endcap_shadow_overlap_sum", 160, placement="home", **who)
     world.add("endcap_shadow_overlap_count", 400, placement="home", **who)
-    world.add("endcap_feature_values_total", 1000, **who)
-    world.add("endcap_feature_values_defaulted_total", 300, **who)
+    world.add("endcap_skew_answers", 1000, **who)
+    world.add("endcap_defaulted_share", 0.3, **who)
     assert world.after(1) == ("1", 0.0)
     assert world.last().startswith(why)
     assert world.registry.read("default").history[-1].action == "abandon"
