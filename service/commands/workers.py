@@ -17,6 +17,9 @@ from service.prepared import prepare
 from service.supervisor import Supervisor
 from service.workers_metrics import MetricsFolder
 
+LOADING = ".loading"
+"""The file that says which worker loads."""
+
 
 def supervised(
     here: Deployment, config: Config, host: str, port: int, workers: int, folder: Path
@@ -33,7 +36,7 @@ def supervised(
             if number == 0:
                 announce(here, host, running.notices, bound)
 
-        uvloop.run(process.serve(app.App(here.directory, config, prepared), host, port, say, figures))
+        uvloop.run(process.serve(app.App(here.directory, config, prepared, folder / LOADING), host, port, say, figures))
         return 0
 
     return Supervisor(workers, work, drain_s=config.service.drain_s, died=figures.end).run
