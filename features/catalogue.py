@@ -108,6 +108,7 @@ class Catalogue:
         self.entity = key_maker(project, "item_id")
         self.task: asyncio.Task[None] | None = None
         self.loaded = asyncio.Event()  # set once all changes so far were handed over
+        self.again = False
 
     async def publish(self, changes: Sequence[ItemChange]) -> None:
         """Raises FeatureStoreError; changes of earlier chunks are then out, and sending them again is no harm."""
@@ -168,7 +169,8 @@ class Catalogue:
         failures, at = 0, None
         while True:
             try:
-                if at is None:
+                if at is None or self.again:
+                    self.again = False
                     changes, at = await self.load()
                     hand_over(apply, changes)
                     self.loaded.set()
@@ -183,6 +185,10 @@ class Catalogue:
                     log.warning("item changes wait: %s", error)
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
+
+    def start_over(self) -> None:
+        """Has `follow` hand over all changes so far again."""
+        self.again = True
 
     async def after(self, at: bytes) -> tuple[list[ItemChange], bytes | None]:
         """The changes after a place in the stream, and where they end; None where some may have been trimmed away."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class Feast:
         self.known: Facts | None = None
         self.stamps: dict[str, Stamp | None] = {}
         self.asking: subprocess.Popen[bytes] | None = None
+        self.one_at_a_time = threading.Lock()
 
     def start(self) -> None:
         if "feast" in sys.modules or self.asking is not None:
@@ -85,12 +87,13 @@ class Feast:
         self.asking = child("features.facts", str(self.repo))
 
     def facts(self) -> Facts:
-        """As they are now; blocks. Raises InputError or FeaturesError."""
-        if self.known is None or self.stamps != {name: stamp(name) for name in self.known.files}:
-            self.start()
-            self.known = gather(self.repo) if self.asking is None else self.answer()
-            self.stamps = {name: stamp(name) for name in self.known.files}
-        return self.known
+        """As they are now; blocks. Any thread may ask. Raises InputError or FeaturesError."""
+        with self.one_at_a_time:
+            if self.known is None or self.stamps != {name: stamp(name) for name in self.known.files}:
+                self.start()
+                self.known = gather(self.repo) if self.asking is None else self.answer()
+                self.stamps = {name: stamp(name) for name in self.known.files}
+            return self.known
 
     def answer(self) -> Facts:
         assert self.asking is not None

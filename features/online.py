@@ -110,14 +110,15 @@ class ReadPlan:
 class OnlineReader:
     """Reads users' features. Concurrent reads share writes and replies of one `Pipeline`.
 
-    What the store said of the last `remember` users read is kept, as it said it, for when it says nothing.
+    What the store said of the last `remember` users read is kept, as it said it, for when it says nothing. `plan`
+    may be replaced at any time: each reply is read by the plan that asked for it.
     """
 
     def __init__(
         self, pipeline: Pipeline, plan: ReadPlan, *, remember: int = 0, now: Callable[[], float] = time.time
     ) -> None:
         self.pipeline, self.plan, self.remember, self.now = pipeline, plan, remember, now
-        self.said: OrderedDict[str, tuple[bytes | None, ...]] = OrderedDict()
+        self.said: OrderedDict[str, tuple[ReadPlan, tuple[bytes | None, ...]]] = OrderedDict()
 
     async def ping(self) -> None:
         """Raises FeatureStoreError when the store does not answer."""
@@ -125,10 +126,11 @@ class OnlineReader:
 
     async def read(self, user_id: str) -> UserFeatures:
         """All views of one user. Raises FeatureStoreError; an unknown user is no error, every view is `missing`."""
-        reply = await self.pipeline.execute(self.plan.command(user_id))
-        found = self.plan.decode(reply, self.now())
+        plan = self.plan
+        reply = await self.pipeline.execute(plan.command(user_id))
+        found = plan.decode(reply, self.now())
         if self.remember and found.known:
-            self.said[user_id] = tuple(reply)
+            self.said[user_id] = plan, tuple(reply)
             self.said.move_to_end(user_id)
             if len(self.said) > self.remember:
                 self.said.popitem(last=False)
@@ -139,12 +141,15 @@ class OnlineReader:
 
         A row that has become older than its view's max age since then is not used.
         """
-        reply = self.said.get(user_id)
-        return None if reply is None else self.plan.decode(reply, self.now())
+        if user_id not in self.said:
+            return None
+        plan, reply = self.said[user_id]
+        return plan.decode(reply, self.now())
 
     async def readings(self, user_id: str) -> list[Reading]:
         """What the store holds of all views of one user. Raises FeatureStoreError."""
-        return self.plan.readings(await self.pipeline.execute(self.plan.command(user_id)), self.now())
+        plan = self.plan
+        return plan.readings(await self.pipeline.execute(plan.command(user_id)), self.now())
 
     def nothing(self) -> UserFeatures:
         """The features of a user whom nobody looked up."""

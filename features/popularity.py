@@ -55,6 +55,7 @@ class Popularity:
         self.counted, self.entity = Keys(project).counted, key_maker(project, "item_id")
         self.task: asyncio.Task[None] | None = None
         self.loaded = asyncio.Event()  # set once all counts so far were handed over
+        self.again = False
 
     async def follow(self, apply: Apply) -> None:
         """Hands over the counts of all items, then of those that are counted, until cancelled. Waits for a store that
@@ -63,7 +64,8 @@ class Popularity:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                if not since or loop.time() - looked > UNSEEN_S:
+                if not since or self.again or loop.time() - looked > UNSEEN_S:
+                    self.again = False
                     since, looked = await self.newest(), loop.time()
                     await self.hand_over(self.ids(), apply)
                     self.loaded.set()
@@ -78,6 +80,10 @@ class Popularity:
                     log.warning("items' popularity waits: %s", error)
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
+
+    def start_over(self) -> None:
+        """Has `follow` hand over the counts of all items again."""
+        self.again = True
 
     async def newest(self) -> bytes:
         """The time of the item that was counted last."""

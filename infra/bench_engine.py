@@ -26,8 +26,9 @@ import torch
 from infra import w1
 from infra.bandwidth import limits
 from ranking.batch import Query
-from ranking.batcher import Desk, LocalEngine, StageTimer, hold_to_one_core
+from ranking.batcher import LocalEngine, hold_to_one_core
 from ranking.batching import Curve, Policy, measure
+from ranking.desk import Desk, StageTimer
 from ranking.device import choose
 from ranking.errors import RankingError
 from ranking.resident.agreement import agreement

@@ -168,7 +168,7 @@ def stages_of(
     path: Any, items: int, requests: int, *, candidates: int = 500, batch: int = 1, features: int = 17
 ) -> dict[str, Any]:
     """CPU microseconds a request, all and by stage: the round that took the least."""
-    from ranking.batcher import StageTimer
+    from ranking.desk import StageTimer
 
     queries = growth.shoppers(items, requests, candidates, features)
     batches = [queries[at : at + batch] for at in range(0, len(queries) - batch + 1, batch)]

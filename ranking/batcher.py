@@ -1,115 +1,20 @@
-"""The engine in this process, in a thread or on the event loop, and the only queue before it.
-
-It dispatches when idle: of what queued while the last batch ran, the next one is as much as `ranking.batching` has
-learned to be worth having. There is no window to wait out, so a lone request is never held for company.
-"""
+"""The engine in this process, in a thread or on the event loop (`ranking.desk` is its queue)."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 
 import torch
 
 from ranking.batch import Answer, Query
-from ranking.batching import Policy
-from ranking.engine import BatchPath, StageClock
-from ranking.errors import EngineError, EngineStopped
+from ranking.desk import Desk, settle
 from ranking.index import one_thread
-from ranking.lanes import Job, Lanes
+from ranking.lanes import Job
 from ranking.live import Change
-
-log = logging.getLogger(__name__)
-
-Outcome = tuple[Job, Answer | EngineError]
-"""A job and what became of it."""
-
-
-class Desk:
-    """The queue before a batch path, and how a batch of it is answered. Both engines are made on it.
-
-    `paths` maps a version to its batch path, `policy` says how many are the next batch.
-    """
-
-    def __init__(
-        self,
-        paths: Mapping[str, BatchPath],
-        policy: Policy,
-        *,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        self.paths, self.policy, self.clock = paths, policy, clock
-        self.waiting = Lanes()
-        self.changes: deque[Sequence[Change]] = deque()
-        self.stopping = False
-        self.loop: asyncio.AbstractEventLoop | None = None
-
-    def enqueue(self, version: str, query: Query, expires_at: float, bulk: bool) -> asyncio.Future[Answer]:
-        if self.loop is None or self.stopping:
-            raise EngineStopped("the engine is not running")
-        job = Job(version, query, self.loop.create_future(), self.clock(), expires_at, bulk)
-        self.waiting.put(job)
-        return job.future
-
-    def take(self) -> tuple[list[Job], list[Outcome]]:
-        """The next jobs, and what became of those who leave before the forward pass: for them it would be too late."""
-        now = self.clock()
-        left: list[Outcome] = [*self.waiting.clear(now)]
-        if not self.waiting:
-            return [], left
-        return self.waiting.take(self.policy.take(self.waiting), now), left
-
-    def wait_s(self) -> float:
-        """Seconds that those who wait will take."""
-        return self.policy.drain_s(len(self.waiting))
-
-    def knows(self, item_id: str) -> bool:
-        """Whether any version has, or had, such an item."""
-        return any(path.live.knows(item_id) for path in self.paths.values())
-
-    def apply_changes(self) -> None:
-        while self.changes:
-            changes = self.changes.popleft()
-            for key, path in self.paths.items():
-                try:
-                    path.change(changes)
-                except Exception:
-                    log.exception("%s: item changes could not be applied", key)
-
-    def answer(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Each job with what became of it, one forward pass a version."""
-        groups = defaultdict(list)
-        for job in jobs:
-            groups[job.version].append(job)
-        return [outcome for version, group in groups.items() for outcome in self._answer(self.paths[version], group)]
-
-    def _answer(self, path: BatchPath, jobs: list[Job]) -> list[Outcome]:
-        began, stages = self.clock(), dict[str, float]()
-        try:
-            queries = [job.query for job in jobs]
-            ranked = path.recommend(queries, self._timed(stages))
-            self.policy.saw(queries, self.clock() - began)
-            return [
-                (job, Answer(one, began - job.queued_at, stages, len(jobs)))
-                for one, job in zip(ranked, jobs, strict=True)
-            ]
-        except Exception as error:  # noqa: BLE001 - whatever a user's model raises must reach its caller, not end the engine
-            if len(jobs) > 1:  # one bad query fails alone
-                return [outcome for job in jobs for outcome in self._answer(path, [job])]
-            failure = EngineError(f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
-            return [(jobs[0], failure)]
-
-    def _timed(self, stages: dict[str, float]) -> StageClock:
-        def clock(stage: str) -> StageTimer:
-            return StageTimer(stages, stage, self.clock)
-
-        return clock
 
 
 class LocalEngine:
@@ -145,8 +50,15 @@ class LocalEngine:
     def change(self, changes: Sequence[Change]) -> None:
         """Applies item changes to every version, before the next batch."""
         with self.wake:
-            self.desk.changes.append(changes)
+            self.desk.between.append(partial(self.desk.apply, changes))
             self.wake.notify()
+
+    async def do(self, what: Callable[[Desk], None]) -> None:
+        """Does it between two batches, on the thread that answers. Raises what it raises."""
+        with self.wake:
+            done = self.desk.later(partial(what, self.desk))
+            self.wake.notify()
+        await done
 
     def _run(self) -> None:
         hold_to_one_core()
@@ -160,9 +72,9 @@ class LocalEngine:
         desk = self.desk
         while True:
             with self.wake:
-                while not desk.waiting and not desk.changes and not desk.stopping:
+                while not desk.waiting and not desk.between and not desk.stopping:
                     self.wake.wait()
-            desk.apply_changes()
+            desk.do_between()
             with self.wake:
                 if not desk.waiting and not desk.stopping:
                     continue
@@ -205,8 +117,14 @@ class InlineEngine:
 
     def change(self, changes: Sequence[Change]) -> None:
         """Applies item changes to every version, before the next batch."""
-        self.desk.changes.append(changes)
+        self.desk.between.append(partial(self.desk.apply, changes))
         self._see_to_it()
+
+    async def do(self, what: Callable[[Desk], None]) -> None:
+        """Does it between two batches. Raises what it raises."""
+        done = self.desk.later(partial(what, self.desk))
+        self._see_to_it()
+        await done
 
     def _see_to_it(self) -> None:
         if not self.due and self.desk.loop is not None:
@@ -221,7 +139,7 @@ class InlineEngine:
     def _turn(self) -> None:
         """One batch. Whatever else the loop has to do comes before the next one."""
         self.due = False
-        self.desk.apply_changes()
+        self.desk.do_between()
         taken, left = self.desk.take()
         settle(left)
         settle(self.desk.answer(taken))
@@ -233,30 +151,3 @@ def hold_to_one_core() -> None:
     """For the thread that answers."""
     torch.set_num_threads(1)
     one_thread()
-
-
-class StageTimer:
-    """Adds a stage's seconds to `stages` when it ends, however it ends."""
-
-    __slots__ = ("began", "clock", "stage", "stages")
-
-    def __init__(self, stages: dict[str, float], stage: str, clock: Callable[[], float]) -> None:
-        self.stages, self.stage, self.clock = stages, stage, clock
-
-    def __enter__(self) -> StageTimer:
-        self.began = self.clock()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stages[self.stage] = self.stages.get(self.stage, 0.0) + self.clock() - self.began
-
-
-def settle(outcomes: Sequence[Outcome]) -> None:
-    """Runs on the event loop: hands each job its outcome unless its caller has gone."""
-    for job, outcome in outcomes:
-        if job.future.done():
-            continue
-        if isinstance(outcome, EngineError):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)

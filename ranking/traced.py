@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+TABLE = "item_embeddings"
+"""The buffer that is as large as the catalogue, in every module that has one."""
+
 
 def traced(module: nn.Module, examples: Sequence[Sequence[torch.Tensor]]) -> Callable[..., Any]:
     """The module traced on the first example. Where a further one, of another size, then gives another answer (a module
@@ -18,7 +21,10 @@ def traced(module: nn.Module, examples: Sequence[Sequence[torch.Tensor]]) -> Cal
     with warnings.catch_warnings(), torch.inference_mode():
         # Tracing warns of every Python number that becomes a constant; the comparison below is what decides.
         warnings.simplefilter("ignore")
-        found: Callable[..., Any] = torch.jit.freeze(torch.jit.trace(module.eval(), first, check_trace=False))  # type: ignore[no-untyped-call]
+        whole = torch.jit.trace(module.eval(), first, check_trace=False)  # type: ignore[no-untyped-call]
+        # What is frozen becomes a constant of torch's own and is never freed: the largest table, at least, must be.
+        kept = [name for name in (TABLE,) if hasattr(whole, name)]
+        found: Callable[..., Any] = torch.jit.freeze(whole, preserved_attrs=kept)
         for example in examples:
             try:
                 same = alike(found(*example), module(*example))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from ranking.bundle import Bundle, load_bundle
 from ranking.errors import BundleError, UnknownVersion
-from ranking.registry import Registry, Rollout, State, present, stands_for
+from ranking.registry import PRODUCTION, Registry, Rollout, State, present, stands_for
 
 
 class Versions:
@@ -56,6 +57,35 @@ class Versions:
         for bundle in self.all():
             yield from (one for one in bundle.items.ids if not any(one in before.items.row_of for before in seen))
             seen.append(bundle)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be of one model: the versions to have loaded, those that answer first; the version behind each name;
+    the promotion under way; and the names that name none, which stay on what they are."""
+
+    needed: list[str]
+    current: dict[str, str]
+    rollout: Rollout | None
+    nameless: list[str]
+
+
+def target(name: str, state: State, there: list[str], keep: int, current: Mapping[str, str]) -> Target:
+    """Of the model `name`, from its state and its versions on disk. `current` has the version behind each name now."""
+    usable, found, nameless = present(state, there), dict[str, str](), list[str]()
+    for model, now in current.items():
+        its, _, which = model.partition("@")
+        if its != name:
+            continue
+        version = stands_for(state, there, which)
+        if not which and PRODUCTION not in state.aliases and now in usable:
+            version = now  # the newest at the start; a newer one takes over where somebody says so
+        if version is None:
+            nameless.append(model)
+        found[model] = version or now
+    rollout = state.rollout if state.rollout is not None and state.rollout.version in usable else None
+    first = [*found.values(), *([rollout.version] if rollout else [])]
+    return Target(list(dict.fromkeys([*first, *needed(state, there, keep)])), found, rollout, nameless)
 
 
 def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versions:

@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -22,8 +23,9 @@ from features.online import OnlineReader
 from features.pipeline import Pipeline
 from features.popularity import Popularity
 from features.store import connection
-from ranking.batcher import Desk, InlineEngine, LocalEngine
-from ranking.items import STATS_AT
+from ranking.batcher import InlineEngine, LocalEngine
+from ranking.bundle import Bundle
+from ranking.desk import Desk
 from ranking.registry import Registry
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
@@ -41,14 +43,17 @@ from service.capture import capture_of
 from service.config import Config, check_sources
 from service.engine_watch import EngineWatch
 from service.events import EventDoor
+from service.follower import Follower
 from service.freshness import Freshness
 from service.guard import Guard
 from service.http.edge import Runner
 from service.http.server import Api
 from service.items import ItemDoor
 from service.metrics import Metrics
+from service.newcomer import Entrance, ItemStream
 from service.placements import Placements
 from service.prepared import Prepared, prepare
+from service.reads import Reads
 from service.recommend import Recommender
 from service.reply import Replies
 from service.router import Router
@@ -67,6 +72,8 @@ KEEPALIVE_S = 30.0
 FEWEST_IN_FLIGHT = 16
 """Where the limit on requests in flight begins at the least."""
 YOUNG = 10_000  # objects between two looks for garbage: an answer makes hundreds, and leaves none in a cycle
+GRACE_S = 1.0
+"""What a request may take beyond its deadline before its version goes."""
 STORE_S = 2.0
 """How long a start waits for the store before it goes on without."""
 
@@ -74,11 +81,14 @@ STORE_S = 2.0
 class App:
     """One process of the service. `endcap serve` runs it; tests start and stop it in their own loop."""
 
-    def __init__(self, directory: Path, config: Config, prepared: Prepared | None = None) -> None:
-        """`prepared`: what a supervisor has loaded already. Raises ConfigError when a placement names a source that
-        there is not."""
+    def __init__(
+        self, directory: Path, config: Config, prepared: Prepared | None = None, turns: Path | None = None
+    ) -> None:
+        """`prepared`: what a supervisor has loaded already; `turns`: the file by which its workers take turns.
+
+        Raises ConfigError when a placement names a source that there is not."""
         check_sources(directory, config, SOURCE_NAMES)
-        self.directory, self.config, self.prepared = directory, config, prepared
+        self.directory, self.config, self.prepared, self.turns = directory, config, prepared, turns
         self.metrics = Metrics()
         self.api = Api(self.metrics, self.why_not_ready, self.metrics.text, config.service.max_body_bytes)
         self.reader: OnlineReader | None = None
@@ -87,6 +97,7 @@ class App:
         self.skew = self.api.insight.skew = Skew(lambda: [] if self.versions is None else self.versions.all())
         self.metrics.whole = self.skew.families
         self.feast: Feast | None = None
+        self.follower: Follower | None = None
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
         self.capture = self.metrics.capture = self.api.answers.capture = capture_of(directory, config)
         self.runner: web.AppRunner | None = None
@@ -130,11 +141,16 @@ class App:
         self.api.insight.reader = OnlineReader(self._pipeline(), fit.everything)
         applied = self._open_intake(plan.project)
         desk = Desk(prepared.paths, prepared.policy)
+        self.prepared, prepared.paths = None, {}  # whoever keeps it would keep versions that are gone
         self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)
-        catalogue = self._open_catalogue(plan.project, self.engine, self.versions)
+        stream = ItemStream(self.engine)
+        items, publisher, catalogue = self._open_catalogue(plan.project, self.engine, stream, self.versions)
+        popularity = Popularity(self._pipeline(), plan.project, self.versions.item_ids)
+        self.closing.append(popularity.stop)
         followers = [catalogue.loaded]
         if fit.item_view is not None:
-            followers.append(self._open_popularity(plan.project, self.engine, self.versions).loaded)
+            popularity.start(stream.counted)
+            followers.append(popularity.loaded)
         self.metrics.waiting, self.metrics.learned = lambda: len(desk.waiting), prepared.policy.figures
         self.engine.start()
         with suppress(TimeoutError):  # no store, no changes: answers go on with the bundle's catalogue
@@ -144,10 +160,26 @@ class App:
         limiter = Limiter(GradientLimit(max(in_time(config.placements, shares), FEWEST_IN_FLIGHT)), time.perf_counter)
         self.metrics.gate = limiter
         await self._say_how_durable(self.reader.pipeline)
-        items = self.versions.all()[-1].items
-        self.api.describe([items.ids[row] for row in items.popular[:4]])
+        self._describe(self.versions.all()[-1])
         shadows = Shadows(self.engine, self.versions, limiter, self.metrics.shadow)
         self.closing.append(shadows.stop)
+        replies = Replies(fit.item_view, await self._open_records(plan.project))
+        reads = Reads(self.reader, self.api.insight.reader, items, replies)
+        reads.take_in([one.key for one in self.versions.all()], fit, [one.manifest.item for one in self.versions.all()])
+        entrance = Entrance(
+            Registry(self.directory / config.models.directory), prepared.feast, prepared.make, config.placements,
+            self.engine, stream, publisher, catalogue, popularity, self.turns,
+            None if prepared.on_cpu else partial(
+                warm_up, self.engine, placements=config.placements, shares=shares, bulk=True
+            ),
+        )  # fmt: skip
+        self.follower = Follower(
+            self.versions, entrance, reads, keep=config.models.keep, grace_s=config.service.timeout_ms / 1e3 + GRACE_S,
+            describe=self._describe, misfits=fit.misfits,
+        )  # fmt: skip
+        await self.follower.catch_up()
+        self.follower.start()
+        self.metrics.versions = self.follower
         self.api.answers.recommender = Recommender(
             Shoppers(self.reader, applied, shares, timeout_s=config.features.timeout_ms / 1e3),
             self.engine,
@@ -155,7 +187,7 @@ class App:
             Placements(config.placements),
             limiter,
             shares,
-            Replies(fit.item_view, await self._open_records(plan.project)),
+            replies,
             shadows,
             most_s=config.service.timeout_ms / 1e3,
         )
@@ -238,22 +270,21 @@ class App:
         self.closing.append(applied.close)
         return applied
 
-    def _open_catalogue(self, project: str, engine: InlineEngine | LocalEngine, versions: Versions) -> Catalogue:
+    def _open_catalogue(
+        self, project: str, engine: InlineEngine | LocalEngine, stream: ItemStream, versions: Versions
+    ) -> tuple[ItemDoor, Catalogue, Catalogue]:
         """Opens the door for item changes, and has those of all workers applied between two batches."""
         publisher = Catalogue(self._pipeline(), project)
         schemas = [bundle.manifest.item for bundle in versions.all()]
-        self.api.intake.items = ItemDoor(publisher, engine.desk.knows, schemas)
+        door = self.api.intake.items = ItemDoor(publisher, engine.desk.knows, schemas)
         follower = Catalogue(self._pipeline(), project)
-        follower.start(lambda changes: engine.change([(one.item_id, one.facts) for one in changes]))
+        follower.start(lambda changes: stream([(one.item_id, one.facts) for one in changes]))
         self.closing.append(follower.stop)
-        return follower
+        return door, publisher, follower
 
-    def _open_popularity(self, project: str, engine: InlineEngine | LocalEngine, versions: Versions) -> Popularity:
-        """Has what live events say of items applied between two batches."""
-        follower = Popularity(self._pipeline(), project, versions.item_ids)
-        follower.start(lambda found: engine.change([(one.item_id, {**one.counts, STATS_AT: one.at}) for one in found]))
-        self.closing.append(follower.stop)
-        return follower
+    def _describe(self, bundle: Bundle) -> None:
+        """Has the API's description speak of items that there are."""
+        self.api.describe([bundle.items.ids[row] for row in bundle.items.popular[:4]])
 
     async def why_not_ready(self) -> str | None:
         """What stands in the way of answering well; None when nothing does."""
@@ -273,6 +304,8 @@ class App:
         if self.runner is not None:
             await self.site.stop()
             await self.runner.cleanup()
+        if self.follower is not None:
+            await self.follower.stop()
         if self.engine is not None:
             await self.engine.stop()
         for close in reversed(self.closing):

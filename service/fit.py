@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from features.errors import FeaturesError
 from features.facts import Facts
@@ -19,12 +19,14 @@ USER, ITEM = "user", "item"
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What the online reader must read for the loaded versions, and everything that Feast offers of a user; the feature
-    view that the item tables are of, where there is one; and which versions are not loaded any more, and why."""
+    view that the item tables are of, where there is one; and which versions are not loaded any more, and why: as
+    notices, and by model and version."""
 
     plan: ReadPlan
     everything: ReadPlan
     item_view: str | None
     notices: list[str]
+    misfits: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def fit(facts: Facts, versions: Versions) -> Fit:
@@ -35,6 +37,7 @@ def fit(facts: Facts, versions: Versions) -> Fit:
     """
     offered: dict[str, ServiceFeatures] = {}
     notices, views = [], dict[str, tuple[list[str], float | None]]()
+    misfits: dict[tuple[str, str], str] = {}
     for bundle in versions.all():
         name = bundle.schema.feature_service
         service = offered.setdefault(name, facts.service(name, USER))
@@ -44,6 +47,7 @@ def fit(facts: Facts, versions: Versions) -> Fit:
                 raise BundleError(bundle.path, said)
             versions.drop(bundle)
             notices.append(f"{bundle.path}: not loaded: {said}")
+            misfits[bundle.name, bundle.version] = said
             continue
         ages = {view.name: view.max_age_s for view in service.views}
         for reference in bundle.schema.references():
@@ -58,7 +62,20 @@ def fit(facts: Facts, versions: Versions) -> Fit:
     read = [View(name, tuple(one), age) for name, (one, age) in views.items()]
     every = {view.name: view for service in offered.values() for view in service.views}
     everything = ReadPlan(project, join_key, list(every.values()))
-    return Fit(ReadPlan(project, join_key, read), everything, item_view(facts, versions), notices)
+    return Fit(ReadPlan(project, join_key, read), everything, item_view(facts, versions), notices, misfits)
+
+
+def together(one: ReadPlan, other: ReadPlan) -> ReadPlan:
+    """What either reads; where they differ in a view's max age, as `other` has it. Raises FeaturesError where they read
+    of different projects or entities."""
+    if (one.project, one.join_key) != (other.project, other.join_key):
+        said = f"{other.project!r} by {other.join_key!r}, not {one.project!r} by {one.join_key!r}"
+        raise FeaturesError(f"its feature service is of the project {said}, as that of what is loaded")
+    views = {view.name: view for view in one.views}
+    for view in other.views:
+        before = views[view.name].features if view.name in views else ()
+        views[view.name] = View(view.name, tuple(dict.fromkeys([*before, *view.features])), view.max_age_s)
+    return ReadPlan(one.project, one.join_key, list(views.values()))
 
 
 def item_view(facts: Facts, versions: Versions) -> str | None:

@@ -31,6 +31,10 @@ class ItemDoor:
     def __init__(self, publisher: Publisher, knows: Callable[[str], bool], schemas: Sequence[ItemSchema]) -> None:
         self.publisher, self.knows = publisher, knows
         self.decoder = StrictDecoder(ItemRow)
+        self.read_by(schemas)
+
+    def read_by(self, schemas: Sequence[ItemSchema]) -> None:
+        """Takes in what the models read of an item now."""
         numbers = {one.source for schema in schemas for one in schema.dense}
         words = {one.source for schema in schemas for one in schema.categorical}
         self.attributes: Mapping[str, type] = {

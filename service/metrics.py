@@ -7,7 +7,7 @@ adds some forty figures (docs/performance.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -57,6 +57,17 @@ class Sized(Protocol):
     def size(self) -> float: ...
 
 
+class Loaded(Protocol):
+    """Which versions of which models may answer, and which were refused; each as model and version."""
+
+    swaps: int
+
+    @property
+    def refused(self) -> Mapping[tuple[str, str], object]: ...
+
+    def loaded(self) -> Sequence[tuple[str, str]]: ...
+
+
 class Metrics:
     """One registry a process, so that two services in one test do not share figures. Told on the event loop only.
 
@@ -83,6 +94,7 @@ class Metrics:
         self.gate: Gate | None = None
         self.learned: Callable[[], Figures | None] = lambda: None
         self.consumer: EventCounts | None = None
+        self.versions: Loaded | None = None
         self.project = ""
         self.feature_ages: Callable[[], dict[str, float]] = dict
         self.log: LogCounts | None = None
@@ -125,6 +137,7 @@ class Metrics:
                 refused.add_metric([priority], count)
             yield refused
         yield from curve(self.learned())
+        yield from versions(self.versions)
         yield family_of(self.events)
         newest = GaugeMetricFamily(
             "feast_feature_freshness_seconds",
@@ -195,6 +208,21 @@ def curve(found: Figures | None) -> Iterator[Metric]:
         for part, value in (("fixed", found.fixed_s), ("query", found.query_s), ("row", found.row_s)):
             parts.add_metric([part], value)
     yield from (seconds, size, parts)
+
+
+def versions(found: Loaded | None) -> Iterator[Metric]:
+    """Which versions there are in this process; families without a sample until they are known."""
+    for name, text, which in (
+        ("endcap_model_loaded", "Versions that may answer.", found.loaded() if found else ()),
+        ("endcap_model_refused", "Versions that were to be loaded and are not.", list(found.refused) if found else ()),
+    ):
+        family = GaugeMetricFamily(name, text, labels=["model", "version"])
+        for labels in which:
+            family.add_metric(labels, 1)
+        yield family
+    swaps = CounterMetricFamily("endcap_model_swaps", "Changes of the version that a placement's model stands for.")
+    swaps.add_metric([], found.swaps if found else 0)
+    yield swaps
 
 
 class Given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from features.facts import Feast
 from ranking.batch import Query
 from ranking.batcher import hold_to_one_core
 from ranking.batching import INLINE_SHARE, SHARE, Curve, Policy, Sample, measure
+from ranking.bundle import Bundle
 from ranking.device import choose
 from ranking.engine import BatchPath
 from ranking.registry import Registry
@@ -30,7 +31,7 @@ CPU_BATCH, GPU_BATCH = 32, 256
 @dataclass(slots=True)
 class Prepared:
     """`feast`: what Feast says. `fit`: what is read of it for the loaded versions. `paths`: a batch path for each of
-    them. `policy`: what was learned of batches on this device."""
+    them. `policy`: what was learned of batches on this device. `make`: makes the batch path of another version."""
 
     feast: Feast
     versions: Versions
@@ -38,6 +39,7 @@ class Prepared:
     paths: dict[str, BatchPath]
     policy: Policy
     on_cpu: bool
+    make: Callable[[Bundle], BatchPath]
 
 
 def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepared:
@@ -55,7 +57,11 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     finally:
         feast.close()
     device = choose(config.engine.device)
-    paths = {one.key: batch_path(one, sources, device, config.engine.precision) for one in versions.all()}
+
+    def make(bundle: Bundle) -> BatchPath:
+        return batch_path(bundle, sources, device, config.engine.precision)
+
+    paths = {one.key: make(one) for one in versions.all()}
     on_cpu = device.type == "cpu"
     most = config.engine.max_batch or (CPU_BATCH if on_cpu else GPU_BATCH)
     samples = [one for path in paths.values() for one in learn(path, config, most)]
@@ -63,7 +69,7 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     typical = fmean(rows / queries for queries, rows, _ in samples)
     slo_s = config.engine.slo_ms / 1e3
     policy = Policy(Curve(samples), most=most, slo_s=slo_s, share=share, typical=typical, cpu=thread_time)
-    return Prepared(feast, versions, found, paths, policy, on_cpu)
+    return Prepared(feast, versions, found, paths, policy, on_cpu, make)
 
 
 def wanted(placements: Mapping[str, Placement], registry: Registry) -> list[str]:

@@ -18,6 +18,9 @@ from service.skew_counts import CountedFolder
 from service.supervisor import Supervisor
 from service.workers_metrics import MetricsFolder
 
+LOADING = ".loading"
+"""The file that says which worker loads."""
+
 
 def supervised(
     here: Deployment, config: Config, host: str, port: int, workers: int, folder: Path
@@ -34,7 +37,7 @@ def supervised(
             if number == 0:
                 announce(here, host, running.notices, bound)
 
-        uvloop.run(process.serve(app.App(here.directory, config, prepared), host, port, say, figures))
+        uvloop.run(process.serve(app.App(here.directory, config, prepared, folder / LOADING), host, port, say, figures))
         return 0
 
     def died(pid: int) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ranking.batch import Query, Ranked
-from ranking.batcher import Desk, LocalEngine
+from ranking.batcher import LocalEngine
+from ranking.desk import Desk
 from ranking.errors import EngineError, EngineExpired, EngineStopped
 
 
