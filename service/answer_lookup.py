@@ -30,7 +30,7 @@ from service.wire import Item, RankRequest, RecommendRequest
 ID = "recommendation_id"
 COLUMNS = ("time", "endpoint", "model", "version", "request", "features", "views", "sources", "items", "stages",
            "degraded", "batch_size", "settings")  # fmt: skip
-ROWS = 256
+ROWS = 1024
 """Rows that are decoded at a time, on the way to the one that is wanted."""
 ATTEMPTS = 3
 """A file may be compacted away between its listing and its reading."""
