@@ -24,13 +24,14 @@ from features.user import ViewState
 from service.answer_id import time_of
 from service.answer_log import DAY_S, HOUR_S, AnswerLog
 from service.errors import DeadlineExceeded, LogUnreadable, UnknownAnswer
+from service.lean import give_back
 from service.placements import SOURCE_NAMES, Placement
 from service.wire import Item, RankRequest, RecommendRequest
 
 ID = "recommendation_id"
 COLUMNS = ("time", "endpoint", "model", "version", "request", "features", "views", "sources", "items", "stages",
            "degraded", "batch_size", "settings")  # fmt: skip
-ROWS = 1024
+ROWS = 256
 """Rows that are decoded at a time, on the way to the one that is wanted."""
 ATTEMPTS = 3
 """A file may be compacted away between its listing and its reading."""
@@ -103,7 +104,10 @@ class Lookup:
         def read() -> Row | None:
             if flush:
                 log.flush()
-            return row_of(log.folder(int(at // HOUR_S)), recommendation_id, at)
+            try:
+                return row_of(log.folder(int(at // HOUR_S)), recommendation_id, at)
+            finally:  # what decoding took, malloc would keep for this thread
+                give_back()
 
         def ended(reading: asyncio.Task[Row | None]) -> None:
             self.busy.release()
