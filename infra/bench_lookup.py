@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import resource
 import statistics
 import sys
 import tempfile
@@ -85,12 +84,12 @@ def answered(at: float) -> Answered:
 async def measure(log: AnswerLog, ids: list[str], lookups: int, what: str) -> None:
     lookup, took, late = Lookup(log, clock=log.clock), list[float](), [0.0]
     idle, watching = [0.0], asyncio.create_task(watch(late))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib(afresh=True)
     for its_id in CHANCE.sample(ids, lookups):
         began = time.perf_counter()
         await lookup.find(its_id)
         took.append(time.perf_counter() - began)
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    more = peak_mib() - before
     began = time.perf_counter()
     try:
         await lookup.find(f"{ids[len(ids) // 2][:12]}{'0' * 20}")
@@ -107,6 +106,14 @@ async def measure(log: AnswerLog, ids: list[str], lookups: int, what: str) -> No
     for name, seconds in (("meanwhile", late), ("with nothing to do", idle)):
         p99 = sorted(seconds)[int(len(seconds) * 0.99)]
         print(f"  the loop is late by {ms(p99)} (p99), {ms(max(seconds))} at most, {name}")
+
+
+def peak_mib(*, afresh: bool = False) -> float:
+    """The most that has been resident (Linux); `afresh`: from now on."""
+    if afresh:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def ms(seconds: float) -> str:

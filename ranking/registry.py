@@ -78,6 +78,11 @@ class Rollout(Struct, frozen=True, forbid_unknown_fields=True):
     since: datetime
     plan: Plan | None = None
 
+    @property
+    def compares(self) -> bool:
+        """Whether its answers must agree with production's."""
+        return self.plan is not None and self.plan.rules.overlap is not None
+
 
 class State(Struct, frozen=True, forbid_unknown_fields=True):
     """All of aliases.json. `generation` grows by one with each change."""

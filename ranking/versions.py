@@ -83,6 +83,7 @@ def target(name: str, state: State, there: list[str], keep: int, current: Mappin
         if version is None:
             nameless.append(model)
         found[model] = version or now
+    found.update(aliased(name, state, usable))
     rollout = state.rollout if state.rollout is not None and state.rollout.version in usable else None
     first = [*found.values(), *([rollout.version] if rollout else [])]
     return Target(list(dict.fromkeys([*first, *needed(state, there, keep)])), found, rollout, nameless)
@@ -104,12 +105,19 @@ def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versi
             known = ", ".join([*present(state, there), *state.aliases])
             raise BundleError(home, f"{which or 'production'} names no version; there are {known}")
         current[model] = version
+        current.update(aliased(name, state, present(state, there)))
         if state.rollout is not None:
             rollouts[name] = state.rollout
         for one in dict.fromkeys([*needed(state, there, keep), version]):
             if one not in bundles.setdefault(name, {}):
                 bundles[name][one] = load(registry, name, one)
     return Versions(bundles, current, rollouts)
+
+
+def aliased(name: str, state: State, usable: list[str]) -> dict[str, str]:
+    """The version behind each alias, as Versions names it, whether a placement asks for it or not: a request may, and a
+    shadow does as soon as there is one."""
+    return {f"{name}@{alias}": version for alias, version in state.aliases.items() if version in usable}
 
 
 def needed(state: State, there: list[str], keep: int) -> list[str]:

@@ -24,6 +24,7 @@ from features.user import ViewState
 from service.answer_id import time_of
 from service.answer_log import DAY_S, HOUR_S, AnswerLog
 from service.errors import DeadlineExceeded, LogUnreadable, UnknownAnswer
+from service.lean import give_back
 from service.placements import SOURCE_NAMES, Placement
 from service.router import DEFAULT
 from service.wire import Item, RankRequest, RecommendRequest
@@ -107,7 +108,10 @@ class Lookup:
         def read() -> Row | None:
             if flush:
                 log.flush()
-            return row_of(log.folder(int(at // HOUR_S)), recommendation_id, at)
+            try:
+                return row_of(log.folder(int(at // HOUR_S)), recommendation_id, at)
+            finally:  # what decoding took, malloc would keep for this thread
+                give_back()
 
         def ended(reading: asyncio.Task[Row | None]) -> None:
             self.busy.release()

@@ -198,7 +198,12 @@ class App:
         watch.start()
         self.closing.append(watch.stop)
         self.api.insight.engine = watch
-        guard = Guard(Registry(self.directory / config.models.directory), self.versions.bundles, self.metrics.counted)
+        guard = Guard(
+            Registry(self.directory / config.models.directory),
+            self.versions.bundles,
+            self.metrics.counted,
+            self.follower.why_refused,
+        )
         guard.start()
         self.closing.append(guard.stop)
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.

@@ -149,13 +149,13 @@ class Follower:
         rollouts = {model: one for model, one in versions.rollouts.items() if model != name}
         if to.rollout is not None and to.rollout.version in loaded:
             rollouts[name] = to.rollout
-        changed = {model: one for model, one in current.items() if versions.current[model] != one}
+        changed = {model: one for model, one in current.items() if versions.current.get(model) != one}
         versions.current, versions.rollouts = {**versions.current, **current}, rollouts
         for model, one in changed.items():
             self.swaps += 1
             log.info("%s answers with version %s from now on", model, one)
             self.describe(loaded[one])
-        kept = {*to.needed, *(versions.current[model] for model in to.current)}
+        kept = {*to.needed, *(versions.current[model] for model in to.current if model in versions.current)}
         for version, bundle in [*loaded.items()]:
             if version not in kept:
                 self.leaving[bundle.key] = bundle, self.clock() + self.grace_s
@@ -216,6 +216,11 @@ class Follower:
             del self.refused[name, version]
             return False
         return one is not None
+
+    def why_refused(self, name: str, version: str) -> str | None:
+        """Why a version is not loaded though it should be; None where that is not so."""
+        one = self.refused.get((name, version))
+        return None if one is None else one.reason
 
     def manifest(self, name: str, version: str) -> Stamp:
         return stamp(self.registry.models / name / version / MANIFEST)

@@ -38,16 +38,19 @@ class Step:
 
 
 class Guard:
-    """Watches the rollouts of `models`. `counted` gives what all workers have counted, `clock` seconds."""
+    """Watches the rollouts of `models`. `counted` gives what all workers have counted, `refused` why a version is not
+    loaded though it should be, `clock` seconds."""
 
     def __init__(
         self,
         registry: Registry,
         models: Iterable[str],
         counted: Callable[[], list[Family]],
+        refused: Callable[[str, str], str | None] = lambda name, version: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.registry, self.models, self.counted, self.clock = registry, list(models), counted, clock
+        self.registry, self.models, self.counted = registry, list(models), counted
+        self.refused, self.clock = refused, clock
         self.steps: dict[str, Step] = {}
         self.locks: dict[str, TextIO] = {}
         self.task: asyncio.Task[None] | None = None
@@ -68,6 +71,9 @@ class Guard:
             self.let_go(name)
             return
         if not self.mine(name):
+            return
+        if (reason := self.refused(name, rollout.version)) is not None:
+            self.go_back(name, state, f"it cannot be loaded: {reason}")
             return
         families = self.counted()
         now, control = seen(families, name, rollout.version, "rollout"), seen(families, name, None, "control")

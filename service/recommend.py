@@ -32,7 +32,7 @@ from service.ladder import POPULAR, RANKER, least_rung, popular_only, rungs, wit
 from service.placements import Placement, PlacementRules, Placements
 from service.query import LoadedModel, rank_query, recommend_query
 from service.reply import Replies
-from service.router import Chosen
+from service.router import CONTROL, Chosen
 from service.rules import shown
 from service.shadow import Served, Shadows
 from service.shopper import Shopper, Shoppers
@@ -158,7 +158,7 @@ class Recommender:
             request, turn.placement, turn.model, turn.group, shopper, query, answer, places, turn.trace, missing
         )
         self.shares.saw_finish(turn.trace.clock() - began + turn.trace.stages.get("rules", 0.0))
-        if turn.placement.shadow is not None:
+        if turn.placement.shadow is not None or turn.group == CONTROL:
             self.shadows.offer(Served(request, turn.placement, turn.model, turn.group, shopper, turn.trace, made))
         return made
 

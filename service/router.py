@@ -20,13 +20,17 @@ ROLLOUT, CONTROL = "rollout", "control"
 
 
 class UnderWay(Protocol):
-    """A promotion in steps: `version` answers a `share`, 0 to 1, of the shoppers."""
+    """A promotion in steps: `version` answers a `share`, 0 to 1, of the shoppers. `compares`: whether its answers must
+    agree with production's."""
 
     @property
     def version(self) -> str: ...
 
     @property
     def share(self) -> float: ...
+
+    @property
+    def compares(self) -> bool: ...
 
 
 class ModelVersions(Protocol):

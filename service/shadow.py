@@ -23,7 +23,7 @@ from service.context import override
 from service.ladder import CANDIDATES, NPROBE, RANKER, without
 from service.placements import Placement
 from service.query import LoadedModel, rank_query, recommend_query
-from service.router import PINNED, ModelVersions
+from service.router import CONTROL, PINNED, ModelVersions
 from service.rules import shown
 from service.shopper import Shopper
 from service.trace import Trace
@@ -35,6 +35,8 @@ AT_ONCE = 2
 """Shadows under way at the most."""
 SPARE = 0.25
 """Of what the gate would let in: with more shoppers in flight no capacity is spare."""
+COMPARED_SHARE = 0.2
+"""Of production's answers that are held against a rollout's whose rules ask for it."""
 OVERLAP_AT = 10
 """The k of overlap@k; of a shorter list its length."""
 STEPS = (NPROBE, CANDIDATES, RANKER)
@@ -67,11 +69,11 @@ class Shadows:
 
     def offer(self, served: Served) -> None:
         """Notes an answer that is about to leave; at the earliest the loop's next turn does more about it."""
-        shadow = served.placement.shadow
-        if shadow is None or served.group == PINNED or self.chance() >= shadow.share:
+        version, share = self.wanted(served)
+        if version is None or self.chance() >= share:
             return
         try:
-            model = self.versions.resolve(served.placement.model, shadow.version)
+            model = self.versions.resolve(served.placement.model, version)
         except UnknownVersion:  # an alias that is not set
             return
         if model is served.model:
@@ -82,6 +84,17 @@ class Shadows:
         task = asyncio.create_task(self.follow(served, model))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def wanted(self, served: Served) -> tuple[str | None, float]:
+        """Which version shadows such an answer, if any, and of which share. While a rollout is to agree with production
+        to some degree, production's answers have it as their shadow."""
+        rollout = self.versions.rollouts.get(served.placement.model) if served.group == CONTROL else None
+        if rollout is not None and rollout.compares:
+            return rollout.version, COMPARED_SHARE
+        shadow = served.placement.shadow
+        if shadow is None or served.group == PINNED:
+            return None, 0.0
+        return shadow.version, shadow.share
 
     async def follow(self, served: Served, model: LoadedModel) -> None:
         """One shadow, whatever becomes of it."""

@@ -29,11 +29,15 @@ class World:
         plan = Plan(STEPS, hold_s=60, least=200, rules=Rules(**rules))
         self.registry.change("default", lambda state: begin(state, "2", plan, ["1", "2"], by="me"))
         self.guards: list[Guard] = []
+        self.reason: str | None = None
         self.guard = self.another()
 
     def another(self) -> Guard:
-        self.guards.append(Guard(self.registry, ["default"], self.counted, lambda: self.now))
+        self.guards.append(Guard(self.registry, ["default"], self.counted, self.refused, lambda: self.now))
         return self.guards[-1]
+
+    def refused(self, name: str, version: str) -> str | None:
+        return self.reason
 
     def counted(self) -> list[Family]:
         return [Family("all", "", "counter", [(name, labels, value) for (name, labels), value in self.counts.items()])]
@@ -132,6 +136,13 @@ def test_a_broken_rule_goes_back_at_once_and_is_named_with_its_figures(
     assert world.last().startswith(why)
     assert world.registry.read("default").history[-1].action == "abandon"
     assert world.after(1000) == ("1", 0.0), "and stays there"
+
+
+def test_a_version_that_cannot_be_loaded_is_not_waited_for(made: Made) -> None:
+    world = made(errors=0.01)
+    world.reason = "models/default/2: ranker.safetensors: is missing"
+    assert world.after(0) == ("1", 0.0)
+    assert world.last() == f"it cannot be loaded: {world.reason}"
 
 
 def test_what_was_counted_before_the_step_says_nothing_of_it(made: Made) -> None:

@@ -13,8 +13,10 @@ import jsonschema
 import msgspec
 import pytest
 
+from features.errors import FeatureStoreError
 from service.app import App
 from service.config import read_config
+from service.placements import Placement, PlacementRules
 from service.travel import Traveller
 from tests.service.conftest import Client
 from tests.service.test_deadlines import SHORT, ask, recommender, stuck_engine
@@ -125,6 +127,37 @@ async def test_an_answer_that_the_engine_never_gave_is_made_again_without_it(cli
     assert (own["degraded"], unranked["degraded"]) == (["ranker"], ["ranker"])
     assert own["items"][1]["score"] != unranked["items"][1]["score"]
     check_same(unranked, await travel(client, unranked))
+
+
+async def test_what_the_store_did_not_say_is_done_without_again(client: Client) -> None:
+    """The last known features of one shopper, none of another; though the store answers now."""
+    reader = client.app.reader
+    assert reader is not None
+    await client.recommend(user_id="u1")
+    kept = reader.read
+
+    async def failing(user_id: str) -> Any:
+        raise FeatureStoreError("Redis: gone")
+
+    reader.read = failing  # type: ignore[method-assign]
+    remembered, forgotten = [await client.recommend(user_id=user, session=SESSION) for user in ("u1", "never read")]
+    reader.read = kept  # type: ignore[method-assign]
+    assert (remembered["degraded"], forgotten["degraded"]) == (["last_known"], ["features"])
+    for answer in (remembered, forgotten):
+        check_same(answer, await travel(client, answer))
+
+
+async def test_a_placement_is_as_it_was_set_then(client: Client) -> None:
+    """Where endcap.toml has changed since, the rules, filters and quotas of the answer's time stand."""
+    answer = await client.recommend(user_id="u1", count=20)
+    placements = recommender(client).placements
+    rules = PlacementRules(category_cap=1)
+    placements.placements["home"] = Placement({"popular": 30}, ranked=False, rules=rules)
+    other = await client.recommend(user_id="u1", count=20)
+    assert other["items"] != answer["items"]
+    check_same(answer, await travel(client, answer))
+    del placements.placements["home"]
+    check_same(answer, await travel(client, answer))
 
 
 async def test_the_features_are_those_of_then(client: Client) -> None:
