@@ -13,12 +13,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-<<<<<<< .merge_file_wZZOaU
-from contextlib import contextmanager
-=======
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
->>>>>>> .merge_file_v8AyD7
 from pathlib import Path
 
 import orjson
@@ -153,7 +149,6 @@ def test_each_worker_tells_of_its_own_engine_and_a_scrape_of_the_mean_curve(last
     assert float(took.rpartition(" ")[2]) < 1.5 * max(one["curve"][-1]["seconds"] for one in known)
 
 
-<<<<<<< .merge_file_wZZOaU
 def looked_at(url: str) -> int:
     return sum(int(one["answers"]) for one in orjson.loads(asked(url, "/v1/skew"))["versions"])
 
@@ -168,7 +163,8 @@ def test_skew_is_of_the_answers_of_both_workers_whoever_is_asked(served: Served)
     os.kill(dead, signal.SIGKILL)
     until(lambda: len(served.workers()) == 2 and dead not in served.workers())
     until(lambda: all(looked_at(served.url) < before + 12 for _ in range(6)))
-=======
+
+
 def test_an_answer_of_one_worker_can_be_asked_of_the_other(served: Served) -> None:
     """At once, too: whoever is asked waits until the other has written it."""
     host = served.url.removeprefix("http://")
@@ -185,7 +181,6 @@ def test_an_answer_of_one_worker_can_be_asked_of_the_other(served: Served) -> No
             connection.request("GET", f"/v1/recommendations/{answer['recommendation_id']}")
             found = orjson.loads(connection.getresponse().read())
             assert found["identical"] and len(found["now"]["items"]) == 3
->>>>>>> .merge_file_v8AyD7
 
 
 def test_sigterm_under_load_answers_what_it_has_taken_and_leaves_no_process(served: Served) -> None:
