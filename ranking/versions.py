@@ -14,7 +14,7 @@ class Versions:
 
     A model is named as `name` (what stands for it: the alias `production` or, where none is set, the newest version),
     `name@version` (pinned) or `name@alias`. `current` has the version behind each such name, `rollouts` the promotions
-    under way by model.
+    under way by model, `generations` the generation of each model's aliases that all this is of.
     """
 
     def __init__(
@@ -22,8 +22,10 @@ class Versions:
         bundles: dict[str, dict[str, Bundle]],
         current: dict[str, str],
         rollouts: dict[str, Rollout] | None = None,
+        generations: dict[str, int] | None = None,
     ) -> None:
         self.bundles, self.current, self.rollouts = bundles, current, rollouts or {}
+        self.generations = generations or {}
 
     def resolve(self, model: str, version: str | None = None) -> Bundle:
         """The bundle that answers for a placement's `model`, or the version (or alias) that a request insists on.
@@ -64,22 +66,23 @@ def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versi
     bundles: dict[str, dict[str, Bundle]] = {}
     current: dict[str, str] = {}
     rollouts: dict[str, Rollout] = {}
+    generations: dict[str, int] = {}
     for model in dict.fromkeys(wanted):
         name, _, which = model.partition("@")
         there, state = registry.versions(name), registry.read(name)
-        home = registry.models / name
+        home = registry.home(name)
         if not present(state, there):
             raise BundleError(home, "holds no version; `endcap train` makes one")
         if (version := stands_for(state, there, which)) is None:
             known = ", ".join([*present(state, there), *state.aliases])
             raise BundleError(home, f"{which or 'production'} names no version; there are {known}")
-        current[model] = version
+        current[model], generations[name] = version, state.generation
         if state.rollout is not None:
             rollouts[name] = state.rollout
         for one in dict.fromkeys([*needed(state, there, keep), version]):
             if one not in bundles.setdefault(name, {}):
                 bundles[name][one] = load(registry, name, one)
-    return Versions(bundles, current, rollouts)
+    return Versions(bundles, current, rollouts, generations)
 
 
 def needed(state: State, there: list[str], keep: int) -> list[str]:
@@ -91,7 +94,7 @@ def needed(state: State, there: list[str], keep: int) -> list[str]:
 
 def load(registry: Registry, name: str, version: str) -> Bundle:
     """Raises BundleError."""
-    bundle = load_bundle(registry.models / name / version)
+    bundle = load_bundle(registry.fetch(name, version))
     if (bundle.name, bundle.version) != (name, version):
         raise BundleError(bundle.path, f"is {bundle.key} by its manifest, not {name}@{version}")
     return bundle

@@ -11,7 +11,8 @@ from types import FrameType
 
 from features.errors import FeaturesError, InputError
 from features.generate_words import KINDS
-from ranking.errors import RankingError
+from ranking.errors import RankingError, RegistryError
+from service import registry_cli
 from service.console import errors
 from service.errors import ConfigError, ServiceError
 
@@ -64,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     pack = actions.add_parser("pack", help=text, description=text)
     pack.add_argument("spec", type=Path, metavar="PACK.toml", help="what to pack: docs/bring-your-own-model.md")
     pack.add_argument("--dir", type=Path, default=Path(), help="the deployment's directory (default: here)")
+    registry_cli.add_to(commands)
     text = "The index of the nearest items."
     index = commands.add_parser("index", help=text, description=text)
     actions = index.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -162,7 +164,7 @@ def told(error: Exception) -> int:
     """Prints an error that a user can cause, in one line. Returns the exit code; raises any other error again."""
     if (code := signal_behind(error)) is not None:
         return code
-    if isinstance(error, InputError | ConfigError):
+    if isinstance(error, InputError | ConfigError | RegistryError):
         return complain(error, 2)
     if isinstance(error, FeaturesError | RankingError | ServiceError):
         return complain(error, 1)
@@ -181,6 +183,8 @@ def run(arguments: argparse.Namespace) -> int:
         from service.commands.bundles import pack
 
         pack(arguments.dir, arguments.spec)
+    elif arguments.command == "models":
+        registry_cli.run(arguments)
     elif arguments.command == "index":
         from service.commands.index import Asked, tune_command
 

@@ -58,9 +58,11 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where bundles are, and how many of a model's newest versions are loaded (a request can insist on one)."""
+    """Where bundles are (a directory or the URL of an object store), where those of an object store are kept on this
+    machine, and how many of a model's newest versions are loaded (a request can insist on one)."""
 
-    directory: str = "models"
+    directory: Annotated[str, Meta(min_length=1)] = "models"
+    cache: Annotated[str, Meta(min_length=1)] = "cache/models"
     keep: Annotated[int, Meta(ge=1)] = 2
 
 

@@ -15,12 +15,12 @@ from ranking.batcher import hold_to_one_core
 from ranking.batching import INLINE_SHARE, SHARE, Curve, Policy, Sample, measure
 from ranking.device import choose
 from ranking.engine import BatchPath
-from ranking.registry import Registry
 from ranking.resident.path import batch_path
 from ranking.sources.base import Source
 from ranking.versions import Versions, load_versions
 from service.config import Config
 from service.fit import Fit, fit
+from service.registry import registry_of
 
 CPU_BATCH, GPU_BATCH = 32, 256
 """The largest batches that are tried where the settings do not say."""
@@ -45,13 +45,11 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     Raises BundleError or FeaturesError.
     """
     hold_to_one_core()
-    models = directory / config.models.directory
+    registry = registry_of(directory, config)
     feast = Feast(directory / config.features.repo)
     feast.start()
     try:
-        versions = load_versions(
-            Registry(models), (one.model for one in config.placements.values()), config.models.keep
-        )
+        versions = load_versions(registry, (one.model for one in config.placements.values()), config.models.keep)
         found = fit(feast.facts(), versions)
     finally:
         feast.close()
