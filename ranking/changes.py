@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from ranking.aliases import PRODUCTION
 from ranking.errors import NoSuchVersion, RegistryError
-from ranking.registry import PRODUCTION, Change, State, present, versions_named
+from ranking.registry import Change, State, present, versions_named
 
 
 def known(version: str, there: Sequence[str]) -> None:

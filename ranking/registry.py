@@ -16,17 +16,14 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from ranking.aliases import PRODUCTION, Alias, Version
 from ranking.bundle import MANIFEST, Manifest
 from ranking.errors import BundleError, RegistryBusy, RegistryError
 from ranking.storage import ALIASES as FILE
 from ranking.storage import LocalDirectory, Storage
 
-PRODUCTION, CANDIDATE = "production", "candidate"
 KEPT = 200
 """Changes that the history keeps."""
-
-Version = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
-Alias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from ranking.bundle import Manifest
-from ranking.errors import BundleError
-from ranking.registry import PRODUCTION, Alias, Change, Registry, Rollout, State
+from ranking.aliases import PRODUCTION, Alias
 
 
 class VersionReport(Struct, frozen=True):
     """A version that is there. `bytes`: what its files take; `metrics`: what was measured when it was trained, by
-    ranking and metric; `damaged`: why nothing can be said of it. `loaded`: in the process that answers (over HTTP)."""
+    ranking and metric; `damaged`: why nothing can be said of it. `loaded`: in the process that answers; on the command
+    line nobody knows."""
 
     version: str
     created_at: datetime | None
@@ -23,8 +22,20 @@ class VersionReport(Struct, frozen=True):
     bytes: int
     aliases: list[str]
     retired: bool
-    loaded: bool | None = None
     damaged: str | None = None
+    loaded: bool | None = None
+
+
+class ChangeReport(Struct, frozen=True):
+    """One entry of the history. `before` is what the alias named until then."""
+
+    at: datetime
+    action: str
+    version: str
+    alias: str | None
+    before: str | None
+    by: str
+    why: str
 
 
 class ModelReport(Struct, frozen=True):
@@ -34,10 +45,10 @@ class ModelReport(Struct, frozen=True):
     where: str
     versions: list[VersionReport]
     aliases: dict[str, str]
-    rollout: Rollout | None
+    rollout: dict[str, Any] | None
     retired: list[str]
     generation: int
-    history: list[Change]
+    history: list[ChangeReport]
 
 
 class Answering(Struct, frozen=True):
@@ -49,7 +60,7 @@ class Answering(Struct, frozen=True):
 
 class ModelsReport(Struct, frozen=True):
     """The registry as it is now, and what the process that answers (`pid`, one of `workers`) has made of it.
-    `generations`: of each model's aliases, as far as it has followed."""
+    `generations`: of each model's aliases, as far as this process has followed."""
 
     models: list[ModelReport]
     placements: dict[str, Answering]
@@ -58,15 +69,16 @@ class ModelsReport(Struct, frozen=True):
     workers: int
 
 
-class PromoteRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class ChangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """`why` is kept in the history."""
 
     alias: Alias = PRODUCTION
     why: Annotated[str, Meta(max_length=500)] = ""
 
 
-class Promoted(Struct, frozen=True):
-    """What stands now, and what did before. `changed` is false where it stood there already."""
+class Changed(Struct, frozen=True):
+    """What the alias stands for now, and did before. `changed` is false where it stood for that already. A rollout that
+    was ended leaves the alias as it was."""
 
     name: str
     alias: str
@@ -74,34 +86,3 @@ class Promoted(Struct, frozen=True):
     before: str | None
     generation: int
     changed: bool
-
-
-NPY_HEAD = 128
-"""Bytes before the numbers in a file of numpy's."""
-
-
-def report(registry: Registry, name: str, last: int) -> ModelReport:
-    """What there is of one model, with so many of the last changes. Raises RegistryError."""
-    state = registry.read(name)
-    found = [version_report(registry, name, version, state) for version in registry.versions(name)]
-    return ModelReport(
-        name, registry.home(name), found, state.aliases, state.rollout, state.retired, state.generation,
-        state.history[-last:],
-    )  # fmt: skip
-
-
-def version_report(registry: Registry, name: str, version: str, state: State) -> VersionReport:
-    size = registry.storage.size(name, version)
-    aliases = [alias for alias, one in state.aliases.items() if one == version]
-    retired = version in state.retired
-    try:
-        manifest = registry.manifest(name, version)
-    except BundleError as error:
-        return VersionReport(version, None, None, {}, size, aliases, retired, damaged=str(error))
-    return VersionReport(version, manifest.created_at, items_of(manifest), manifest.metrics, size, aliases, retired)
-
-
-def items_of(manifest: Manifest) -> int | None:
-    """How many items a bundle has, by the size of its embeddings; None where it declares none."""
-    declared = manifest.files.get("embeddings.npy")
-    return None if declared is None else (declared.bytes - NPY_HEAD) // (4 * manifest.dimension)

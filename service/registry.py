@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from features.facts import Feast
+from ranking.aliases import MODEL, PRODUCTION
 from ranking.changes import back, known, previous, restore, retire
 from ranking.errors import BundleError, NoSuchVersion, RegistryError
-from ranking.registry import PRODUCTION, Registry, State, open_registry, point, present, stands_for
+from ranking.registry import Registry, State, open_registry, point, present, stands_for
 from ranking.versions import load
 from service.config import Config
 from service.fit import USER, differences
@@ -83,11 +84,10 @@ class Changes:
 
     def look(self, name: str) -> tuple[State, list[str]]:
         """A model's state, read before its versions: what is written in between is not in the state that is changed."""
-        state, there = self.registry.read(name), self.registry.versions(name)
-        if not there:
-            names = ", ".join(self.registry.names()) or "none"
-            raise NoSuchVersion(f"{self.registry.home(name)}: holds no version; models here: {names}")
-        return state, there
+        if not MODEL.fullmatch(name):
+            return State(), known_model(self.registry, name)
+        state = self.registry.read(name)
+        return state, known_model(self.registry, name)
 
     def check(self, name: str, version: str) -> None:
         """Loads the version as a service does, and asks Feast whether it has what the version reads. Raises
@@ -111,6 +111,14 @@ class Changes:
             only = not which and stands_for(state, there) == version and present(state, there) == [version]
             if which == version or only:
                 raise RegistryError(f"version {version} is what {setting} stands on (endcap.toml); change that first")
+
+
+def known_model(registry: Registry, name: str) -> list[str]:
+    """The versions of a model. Raises NoSuchVersion where there are none."""
+    there = registry.versions(name) if MODEL.fullmatch(name) else []
+    if not there:
+        raise NoSuchVersion(f"no model {name!r}; there are {', '.join(registry.names()) or 'none'}")
+    return there
 
 
 def named_in(placements: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -14,12 +14,14 @@ import msgspec
 from msgspec import Meta
 from rich.table import Table
 
+from ranking.aliases import PRODUCTION, Alias
 from ranking.errors import BundleError, NoSuchVersion, RegistryError
-from ranking.registry import PRODUCTION, Alias, Change, State
+from ranking.registry import State
 from service.console import console, step
 from service.deployment import Deployment
-from service.models_wire import ModelReport, VersionReport, report
+from service.models_wire import ChangeReport, ModelReport, VersionReport
 from service.registry import Changes
+from service.registry_report import report
 
 LAST = 8
 """Changes that the table shows."""
@@ -66,12 +68,12 @@ def recall(one: VersionReport) -> str:
 
 def stands(model: ModelReport, one: VersionReport) -> str:
     said = [*one.aliases, *(["retired"] if one.retired else [])]
-    if model.rollout is not None and model.rollout.version == one.version:
-        said.append(f"rollout, {model.rollout.share * 100:g} %")
+    if model.rollout is not None and model.rollout["version"] == one.version:
+        said.append(f"rollout, {model.rollout['share'] * 100:g} %")
     return ", ".join(said)
 
 
-def told(change: Change) -> str:
+def told(change: ChangeReport) -> str:
     """One line of the history."""
     on = f"{change.alias} {change.before or 'unset'} -> {change.version}" if change.alias else change.version
     by, why = f" by {change.by}" if change.by else "", f": {change.why}" if change.why else ""

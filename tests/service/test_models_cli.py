@@ -80,7 +80,7 @@ def test_json_has_all_of_a_model(shop: Path, capsys: pytest.CaptureFixture[str])
 
 def test_what_there_is_not_is_refused_with_what_there_is(shop: Path) -> None:
     assert "version 7 does not exist; there are 1, 2, 3" in refused(shop, "promote", "default", "7")
-    assert "holds no version; models here: default" in refused(shop, "promote", "nope", "1")
+    assert "no model 'nope'; there are default" in refused(shop, "promote", "nope", "1")
     assert "no model nope; there are default" in refused(shop, "list", "nope")
     assert "an alias matches" in refused(shop, "promote", "default", "1", "--alias", "Prod!")
 
