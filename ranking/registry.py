@@ -134,14 +134,17 @@ class Registry:
         return self.storage.publish(name, write)
 
 
+def remote(models: str) -> bool:
+    """Whether models are in an object store, and not in a directory."""
+    return "://" in models and not models.startswith("file://")
+
+
 def open_registry(models: str, directory: Path, cache: Path) -> Registry:
     """The registry at a path (relative to `directory`) or a URL, whose versions come into `cache`.
 
     Raises RegistryError where nothing here speaks to such a URL.
     """
-    if "://" not in models:
-        return Registry(directory / models)
-    if models.startswith("file://"):
+    if not remote(models):
         return Registry(directory / models.removeprefix("file://"))
     from ranking.object_store import ObjectStore  # what serves from a directory needs no fsspec
 

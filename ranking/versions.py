@@ -68,14 +68,9 @@ def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versi
     rollouts: dict[str, Rollout] = {}
     generations: dict[str, int] = {}
     for model in dict.fromkeys(wanted):
-        name, _, which = model.partition("@")
+        name = model.partition("@")[0]
         there, state = registry.versions(name), registry.read(name)
-        home = registry.home(name)
-        if not present(state, there):
-            raise BundleError(home, "holds no version; `endcap train` makes one")
-        if (version := stands_for(state, there, which)) is None:
-            known = ", ".join([*present(state, there), *state.aliases])
-            raise BundleError(home, f"{which or 'production'} names no version; there are {known}")
+        version = standing(registry, model, state, there)
         current[model], generations[name] = version, state.generation
         if state.rollout is not None:
             rollouts[name] = state.rollout
@@ -83,6 +78,18 @@ def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versi
             if one not in bundles.setdefault(name, {}):
                 bundles[name][one] = load(registry, name, one)
     return Versions(bundles, current, rollouts, generations)
+
+
+def standing(registry: Registry, model: str, state: State, there: list[str]) -> str:
+    """The version that a placement's `model` names. Raises BundleError where there is none."""
+    name, _, which = model.partition("@")
+    home = registry.home(name)
+    if not present(state, there):
+        raise BundleError(home, "holds no version; `endcap train` makes one")
+    if (version := stands_for(state, there, which)) is None:
+        known = ", ".join([*present(state, there), *state.aliases])
+        raise BundleError(home, f"{which or 'production'} names no version; there are {known}")
+    return version
 
 
 def needed(state: State, there: list[str], keep: int) -> list[str]:

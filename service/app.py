@@ -48,7 +48,6 @@ from service.models_desk import ModelsDesk
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.recommend import Recommender
-from service.registry import registry_of
 from service.reply import Replies
 from service.router import Router
 from service.served_log import ServedLog, restore
@@ -156,7 +155,7 @@ class App:
         watch.start()
         self.closing.append(watch.stop)
         self.api.insight.engine = watch
-        self.api.models.models = ModelsDesk(self.directory, config, registry_of(self.directory, config), self.loaded)
+        self.api.models.models = ModelsDesk(self.directory, config, self.loaded)
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()

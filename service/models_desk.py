@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from ranking.versions import Versions
 from service.config import Config
 from service.errors import DeadlineExceeded
 from service.models_wire import Answering, Changed, ChangeRequest, ModelReport, ModelsReport
-from service.registry import known_model
+from service.registry import known_model, registry_of
 from service.registry_change import Wanted, apart
 from service.registry_report import report
 
@@ -32,9 +33,14 @@ READ_S = 10.0
 class ModelsDesk:
     """Reads the registry in a thread, and has changes made in a child. `loaded`: what this process answers with."""
 
-    def __init__(self, directory: Path, config: Config, registry: Registry, loaded: Callable[[], Versions]) -> None:
-        self.directory, self.config, self.registry, self.loaded = directory, config, registry, loaded
+    def __init__(self, directory: Path, config: Config, loaded: Callable[[], Versions]) -> None:
+        self.directory, self.config, self.loaded = directory, config, loaded
         self.reading, self.changing = asyncio.Lock(), asyncio.Lock()
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Opened when it is asked for: an object store's client is large. Raises RegistryError."""
+        return registry_of(self.directory, self.config)
 
     async def report(self) -> ModelsReport:
         """Raises RegistryError or DeadlineExceeded."""

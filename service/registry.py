@@ -11,16 +11,35 @@ import msgspec
 from features.facts import Feast
 from ranking.aliases import MODEL, PRODUCTION
 from ranking.changes import back, known, previous, restore, retire
-from ranking.errors import BundleError, NoSuchVersion, RegistryError
-from ranking.registry import Registry, State, open_registry, point, present, stands_for
+from ranking.errors import BundleError, NoSuchVersion, RegistryError, RegistryUnavailable
+from ranking.registry import Registry, State, open_registry, point, present, remote, stands_for
 from ranking.versions import load
 from service.config import Config
 from service.fit import USER, differences
+from service.mirror import mirrored
 
 
 def registry_of(directory: Path, config: Config) -> Registry:
     """Raises RegistryError where `models.directory` is a URL that nothing here speaks to."""
     return open_registry(config.models.directory, directory, directory / config.models.cache)
+
+
+def registry_to_load(directory: Path, config: Config) -> tuple[Registry, list[str]]:
+    """What a service loads from, on this machine; and what is to be said of it. Raises BundleError or RegistryError.
+
+    Where the object store does not answer, and everything was fetched once, that is what it is loaded from.
+    """
+    where, cache = config.models.directory, directory / config.models.cache
+    if not remote(where):
+        return registry_of(directory, config), []
+    models = [one.model for one in config.placements.values()]
+    try:
+        return mirrored(where, cache, models, config.models.keep), []
+    except RegistryUnavailable as error:
+        cached = Registry(cache)
+        if not all(cached.versions(one.partition("@")[0]) for one in models):
+            raise
+        return cached, [f"{error}; going on with what was fetched before, in {cache}"]
 
 
 class Changes:
