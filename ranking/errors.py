@@ -5,6 +5,9 @@ RankingError
  |- TrainingError      data from which no model can be trained
  |- UnknownVersion     a model or version that is not loaded
  |- RegistryError      a change of which version stands for what that cannot be made; nothing was changed
+ |   |- NoSuchVersion        of a model or version that is not in the registry
+ |   |- RegistryBusy         another change is under way, or there has been one meanwhile
+ |   |- RegistryUnavailable  the disk or the object store does not do as it is asked
  |- EngineError        a batch failed in a way that is not the request's fault
      |- EngineOverloaded   the queue before the engine has been long for too long
      |- EngineExpired      the query's time was up before its turn
@@ -38,6 +41,18 @@ class UnknownVersion(RankingError):
 
 class RegistryError(RankingError):
     """A change of which version stands for what cannot be made, or what stands there cannot be read. One line."""
+
+
+class NoSuchVersion(RegistryError):
+    """The registry has no such model, or not this version of it."""
+
+
+class RegistryBusy(RegistryError):
+    """Another change is under way, or there has been one since this one was decided."""
+
+
+class RegistryUnavailable(RegistryError):
+    """The disk or the object store does not do as it is asked."""
 
 
 class EngineError(RankingError):

@@ -6,10 +6,8 @@ the state before a change or after it.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,16 +16,14 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from ranking.bundle import versions
-from ranking.errors import RegistryError
+from ranking.aliases import PRODUCTION, Alias, Version
+from ranking.errors import BundleError, RegistryBusy, RegistryError
+from ranking.manifest import MANIFEST, Manifest
+from ranking.storage import ALIASES as FILE
+from ranking.storage import LocalDirectory, Storage
 
-FILE, LOCK = "aliases.json", ".aliases.lock"
-PRODUCTION, CANDIDATE = "production", "candidate"
 KEPT = 200
 """Changes that the history keeps."""
-
-Version = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
-Alias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,71 +98,88 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Registry:
-    """The models below a directory. Safe for several processes at once."""
+    """The models below a directory, or in another storage. Safe for several processes at once."""
 
-    def __init__(self, models: Path) -> None:
-        self.models = models
+    def __init__(self, models: Path | Storage) -> None:
+        self.storage = LocalDirectory(models) if isinstance(models, Path) else models
+        self.models = self.storage.local
 
     def names(self) -> list[str]:
         """The models that have a version, by name."""
-        entries = sorted(self.models.iterdir()) if self.models.is_dir() else []
-        return [one.name for one in entries if versions(self.models, one.name)]
+        return [name for name in self.storage.names() if self.versions(name)]
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first, retired ones too."""
-        return versions(self.models, name)
+        return self.storage.versions(name)
+
+    def home(self, name: str) -> str:
+        """Where a model lies, for people."""
+        return self.storage.home(name)
 
     def read(self, name: str) -> State:
-        """Raises RegistryError where the file is damaged."""
-        path = self.models / name / FILE
+        """Raises RegistryError where the file is damaged, RegistryUnavailable where it cannot be read."""
+        content = self.storage.aliases(name)
         try:
-            return msgspec.json.decode(path.read_bytes(), type=State)
-        except FileNotFoundError:
-            return State()
-        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
-            raise RegistryError(f"{path}: {error}") from error
+            return State() if content is None else msgspec.json.decode(content, type=State)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise RegistryError(f"{self.home(name)}/{FILE}: {error}") from error
+
+    def stamp(self, name: str) -> Hashable:
+        """What is another whenever `read` is: for who looks often. Raises RegistryUnavailable."""
+        return self.storage.stamp(name)
 
     def change(self, name: str, edit: Callable[[State], State], *, generation: int | None = None) -> State:
         """What `edit` makes of the state becomes the state. Raises RegistryError, and changes nothing, where another
-        change is under way, where there has been one since `generation`, or where the disk refuses."""
-        home = self.models / name
-        with self.locked(name):
+        change is under way, where there has been one since `generation`, or where the storage refuses."""
+        with self.storage.locked(name) as write:
             before = self.read(name)
             if generation is not None and before.generation != generation:
                 last = before.history[-1] if before.history else None
                 said = f": {last.action} of {last.version} at {last.at:%H:%M:%S}" if last else ""
-                raise RegistryError(f"{home}: was changed meanwhile{said}; nothing was done, look and try again")
+                raise RegistryBusy(
+                    f"{self.home(name)}: was changed meanwhile{said}; nothing was done, look and try again"
+                )
             after = replace(edit(before), generation=before.generation + 1)
-            self.write(home / FILE, msgspec.json.format(msgspec.json.encode(after), indent=1))
+            write(msgspec.json.format(msgspec.json.encode(after), indent=1))
         return after
 
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Nobody else changes this model's state meanwhile. Raises RegistryError where somebody else does."""
-        path = self.models / name / LOCK
-        try:
-            file = path.open("a")
-        except OSError as error:
-            raise RegistryError(f"{path}: {error.strerror or error}") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RegistryError(f"{path.parent}: another change is under way; nothing was done") from error
-            yield
+    def locked(self, name: str) -> AbstractContextManager[object]:
+        """Nobody else changes this model's state meanwhile. Raises RegistryBusy where somebody else does."""
+        return self.storage.locked(name)
 
-    def write(self, path: Path, content: bytes) -> None:
-        beside = path.with_name(f".{path.name}.partial")
+    def fetch(self, name: str, version: str) -> Path:
+        """The version's directory on this machine. Raises BundleError or RegistryUnavailable."""
+        return self.storage.fetch(name, version)
+
+    def manifest(self, name: str, version: str) -> Manifest:
+        """Raises BundleError, or RegistryUnavailable."""
+        where = f"{self.home(name)}/{version}"
         try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError as error:
-            raise RegistryError(f"{path}: cannot be written: {error.strerror or error}") from error
-        finally:
-            beside.unlink(missing_ok=True)
+            return msgspec.json.decode(self.storage.manifest(name, version), type=Manifest)
+        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+            raise BundleError(where, f"is damaged, or no manifest: {error}", file=MANIFEST) from error
+
+    def publish(self, name: str, write: Callable[[Path], Path]) -> Path:
+        """Makes the next version: `write` gets the directory to write it below (as `ranking.bundle.write_bundle` does)
+        and returns its place. Returns its place on this machine. Raises what `write` raises, and RegistryError."""
+        return self.storage.publish(name, write)
+
+
+def remote(models: str) -> bool:
+    """Whether models are in an object store, and not in a directory."""
+    return "://" in models and not models.startswith("file://")
+
+
+def open_registry(models: str, directory: Path, cache: Path) -> Registry:
+    """The registry at a path (relative to `directory`) or a URL, whose versions come into `cache`.
+
+    Raises RegistryError where nothing here speaks to such a URL.
+    """
+    if not remote(models):
+        return Registry(directory / models.removeprefix("file://"))
+    from ranking.object_store import ObjectStore  # what serves from a directory needs no fsspec
+
+    return Registry(ObjectStore(models, cache))
 
 
 def present(state: State, there: list[str]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from ranking.aliases import PRODUCTION
 from ranking.bundle import Bundle, load_bundle
 from ranking.errors import BundleError, UnknownVersion
-from ranking.registry import PRODUCTION, Registry, Rollout, State, present, stands_for
+from ranking.registry import Registry, Rollout, State, present, stands_for
 
 
 class Versions:
@@ -15,7 +16,7 @@ class Versions:
 
     A model is named as `name` (what stands for it: the alias `production` or, where none is set, the newest version),
     `name@version` (pinned) or `name@alias`. `current` has the version behind each such name, `rollouts` the promotions
-    under way by model.
+    under way by model, `generations` the generation of each model's aliases that all this is of.
     """
 
     def __init__(
@@ -23,8 +24,10 @@ class Versions:
         bundles: dict[str, dict[str, Bundle]],
         current: dict[str, str],
         rollouts: dict[str, Rollout] | None = None,
+        generations: dict[str, int] | None = None,
     ) -> None:
         self.bundles, self.current, self.rollouts = bundles, current, rollouts or {}
+        self.generations = generations or {}
 
     def resolve(self, model: str, version: str | None = None) -> Bundle:
         """The bundle that answers for a placement's `model`, or the version (or alias) that a request insists on.
@@ -62,12 +65,13 @@ class Versions:
 @dataclass(frozen=True, slots=True)
 class Target:
     """What is to be of one model: the versions to have loaded, those that answer first; the version behind each name;
-    the promotion under way; and the names that name none, which stay on what they are."""
+    the promotion under way; the names that name none, which stay on what they are; and the generation of the state."""
 
     needed: list[str]
     current: dict[str, str]
     rollout: Rollout | None
     nameless: list[str]
+    generation: int
 
 
 def target(name: str, state: State, there: list[str], keep: int, current: Mapping[str, str]) -> Target:
@@ -86,7 +90,9 @@ def target(name: str, state: State, there: list[str], keep: int, current: Mappin
     found.update(aliased(name, state, usable))
     rollout = state.rollout if state.rollout is not None and state.rollout.version in usable else None
     first = [*found.values(), *([rollout.version] if rollout else [])]
-    return Target(list(dict.fromkeys([*first, *needed(state, there, keep)])), found, rollout, nameless)
+    return Target(
+        list(dict.fromkeys([*first, *needed(state, there, keep)])), found, rollout, nameless, state.generation
+    )
 
 
 def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versions:
@@ -95,23 +101,31 @@ def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versi
     bundles: dict[str, dict[str, Bundle]] = {}
     current: dict[str, str] = {}
     rollouts: dict[str, Rollout] = {}
+    generations: dict[str, int] = {}
     for model in dict.fromkeys(wanted):
-        name, _, which = model.partition("@")
+        name = model.partition("@")[0]
         there, state = registry.versions(name), registry.read(name)
-        home = registry.models / name
-        if not present(state, there):
-            raise BundleError(home, "holds no version; `endcap train` makes one")
-        if (version := stands_for(state, there, which)) is None:
-            known = ", ".join([*present(state, there), *state.aliases])
-            raise BundleError(home, f"{which or 'production'} names no version; there are {known}")
-        current[model] = version
+        version = standing(registry, model, state, there)
+        current[model], generations[name] = version, state.generation
         current.update(aliased(name, state, present(state, there)))
         if state.rollout is not None:
             rollouts[name] = state.rollout
         for one in dict.fromkeys([*needed(state, there, keep), version]):
             if one not in bundles.setdefault(name, {}):
                 bundles[name][one] = load(registry, name, one)
-    return Versions(bundles, current, rollouts)
+    return Versions(bundles, current, rollouts, generations)
+
+
+def standing(registry: Registry, model: str, state: State, there: list[str]) -> str:
+    """The version that a placement's `model` names. Raises BundleError where there is none."""
+    name, _, which = model.partition("@")
+    home = registry.home(name)
+    if not present(state, there):
+        raise BundleError(home, "holds no version; `endcap train` makes one")
+    if (version := stands_for(state, there, which)) is None:
+        known = ", ".join([*present(state, there), *state.aliases])
+        raise BundleError(home, f"{which or 'production'} names no version; there are {known}")
+    return version
 
 
 def aliased(name: str, state: State, usable: list[str]) -> dict[str, str]:
@@ -129,7 +143,7 @@ def needed(state: State, there: list[str], keep: int) -> list[str]:
 
 def load(registry: Registry, name: str, version: str) -> Bundle:
     """Raises BundleError."""
-    bundle = load_bundle(registry.models / name / version)
+    bundle = load_bundle(registry.fetch(name, version))
     if (bundle.name, bundle.version) != (name, version):
         raise BundleError(bundle.path, f"is {bundle.key} by its manifest, not {name}@{version}")
     return bundle

@@ -40,7 +40,7 @@ from service.answer_lookup import Lookup
 from service.answered import Answered
 from service.budget import Shares
 from service.capture import capture_of
-from service.config import Config, check_sources
+from service.config import Config, admin_key, check_sources
 from service.engine_watch import EngineWatch
 from service.events import EventDoor
 from service.follower import Follower
@@ -50,6 +50,7 @@ from service.http.edge import Runner
 from service.http.server import Api
 from service.items import ItemDoor
 from service.metrics import Metrics
+from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
 from service.placements import Placements
 from service.prepared import Prepared, prepare
@@ -91,6 +92,7 @@ class App:
         self.directory, self.config, self.prepared, self.turns = directory, config, prepared, turns
         self.metrics = Metrics()
         self.api = Api(self.metrics, self.why_not_ready, self.metrics.text, config.service.max_body_bytes)
+        self.api.models.key = admin_key(directory, config.admin)
         self.reader: OnlineReader | None = None
         self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
@@ -206,10 +208,16 @@ class App:
         )
         guard.start()
         self.closing.append(guard.stop)
+        self.api.models.models = ModelsDesk(self.directory, config, self.loaded)
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG)
+
+    def loaded(self) -> Versions:
+        """What answers now."""
+        assert self.versions is not None
+        return self.versions
 
     async def _say_how_durable(self, pipeline: Pipeline) -> None:
         """A notice where a Redis that is not our own may lose what it has accepted."""

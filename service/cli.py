@@ -11,7 +11,8 @@ from types import FrameType
 
 from features.errors import FeaturesError, InputError
 from features.generate_words import KINDS
-from ranking.errors import RankingError
+from ranking.errors import RankingError, RegistryError
+from service import registry_cli
 from service.commands.bundle_arguments import add_bundle, run_bundle
 from service.console import errors
 from service.errors import ConfigError, ServiceError
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", "Measure the model on held-out events beside simple baselines.")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     add_bundle(commands)
+    registry_cli.add_to(commands)
     text = "The index of the nearest items."
     index = commands.add_parser("index", help=text, description=text)
     actions = index.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -156,7 +158,7 @@ def told(error: Exception) -> int:
     """Prints an error that a user can cause, in one line. Returns the exit code; raises any other error again."""
     if (code := signal_behind(error)) is not None:
         return code
-    if isinstance(error, InputError | ConfigError):
+    if isinstance(error, InputError | ConfigError | RegistryError):
         return complain(error, 2)
     if isinstance(error, FeaturesError | RankingError | ServiceError):
         return complain(error, 1)
@@ -173,6 +175,8 @@ def run(arguments: argparse.Namespace) -> int:
         make_model(arguments)
     elif arguments.command == "bundle":
         return run_bundle(arguments)
+    elif arguments.command == "models":
+        registry_cli.run(arguments)
     elif arguments.command == "index":
         from service.commands.index import Asked, tune_command
 

@@ -6,6 +6,7 @@ The only module that reads it, and the only one that may read the environment.
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -59,9 +60,11 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where bundles are, and how many of a model's newest versions are loaded (a request can insist on one)."""
+    """Where bundles are (a directory or the URL of an object store), where those of an object store are kept on this
+    machine, and how many of a model's newest versions are loaded (a request can insist on one)."""
 
-    directory: str = "models"
+    directory: Annotated[str, Meta(min_length=1)] = "models"
+    cache: Annotated[str, Meta(min_length=1)] = "cache/models"
     keep: Annotated[int, Meta(ge=1)] = 2
 
 
@@ -109,6 +112,18 @@ class CaptureConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_days: Annotated[float, Meta(gt=0)] = 7.0
 
 
+class AdminConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may change by HTTP which version stands for what: who has the key, which is in an environment variable or,
+    where one is named, in a file. Without a key nobody may."""
+
+    key_env: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "ENDCAP_ADMIN_KEY"
+    key_file: Annotated[str, Meta(min_length=1)] | None = None
+
+
+LEAST_KEY = 16
+"""Characters of an admin key."""
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """All of endcap.toml. Relative paths are relative to the file."""
 
@@ -120,6 +135,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
     capture: CaptureConfig = CaptureConfig()
+    admin: AdminConfig = AdminConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -141,6 +157,24 @@ def read_config(directory: Path) -> Config:
     check_capture(path, config.capture)
     check_experiments(path, config.placements)
     return config
+
+
+def admin_key(directory: Path, admin: AdminConfig) -> bytes | None:
+    """The admin key; None where none is set. Raises ConfigError for one that is too short or cannot be read, and never
+    says it."""
+    where = f"{directory / FILE}: admin.key_env"
+    key = os.environ.get(admin.key_env, "").encode("utf-8", "surrogateescape").strip()
+    if admin.key_file is not None:
+        where, file = f"{directory / FILE}: admin.key_file", directory / admin.key_file
+        try:
+            key = file.read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"{where}: {file}: {error.strerror or error}") from error
+    elif not key:
+        return None
+    if len(key) < LEAST_KEY:
+        raise ConfigError(f"{where}: the key has {len(key)} bytes; {LEAST_KEY} are the least")
+    return key
 
 
 def check_capture(path: Path, capture: CaptureConfig) -> None:

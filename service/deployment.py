@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features.files import replace_file
 from features.store import connection, set_address
@@ -18,6 +19,9 @@ from service.console import console
 from service.errors import ConfigError
 from service.valkey import EmbeddedValkey, free_port, taken
 
+if TYPE_CHECKING:
+    from ranking.registry import Registry
+
 SOURCE = "source.json"
 """What a deployment's shop was made from, with an id: features and models of another shop are not its own."""
 
@@ -25,7 +29,7 @@ MATERIALIZED = "materialized.json"
 """Beside the features: the id of the shop whose features the online store holds, written when all of them are there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Deployment:
     """DIR and its settings. Raises ConfigError when DIR has no usable endcap.toml."""
 
@@ -80,9 +84,12 @@ class Deployment:
     def repo(self) -> Path:
         return self.directory / self.config.features.repo
 
-    @property
-    def models(self) -> Path:
-        return self.directory / self.config.models.directory
+    @cached_property
+    def registry(self) -> Registry:
+        """The models. Raises RegistryError where `models.directory` is a URL that nothing here speaks to."""
+        from service.registry import registry_of  # which brings torch, and many a command needs no models
+
+        return registry_of(self.directory, self.config)
 
     @contextmanager
     def online_store(self) -> Iterator[None]:

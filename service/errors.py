@@ -12,6 +12,8 @@ ServiceError
  |- LogUnreadable      the serving log, which was asked about, cannot be read
  |- NotStored          events or item changes that the store did not take
  |- Overloaded         more requests are in flight than can be answered in time
+ |- AdminDisabled      a change by HTTP where no admin key is set
+ |- Unauthorized       a change by HTTP without the admin key
  |- DeadlineExceeded   no answer in time
  |- ConfigError        endcap.toml cannot be used (never reaches a client)
  |- CaptureError       the key of recorded traffic cannot be used (never reaches a client)
@@ -22,7 +24,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from features.errors import FeatureStoreError
-from ranking.errors import EngineError, EngineStopped, UnknownVersion
+from ranking.errors import (
+    BundleError,
+    EngineError,
+    EngineStopped,
+    NoSuchVersion,
+    RegistryError,
+    RegistryUnavailable,
+    UnknownVersion,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,14 @@ class DeadlineExceeded(ServiceError):
     """No answer in the time that the request had."""
 
 
+class AdminDisabled(ServiceError):
+    """A change by HTTP where no admin key is set."""
+
+
+class Unauthorized(ServiceError):
+    """A change by HTTP without the admin key."""
+
+
 class CaptureError(ServiceError):
     """The key of recorded traffic cannot be used."""
 
@@ -101,12 +119,14 @@ class ConfigError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How an error looks to a client: HTTP status, problem type (`urn:endcap:problem:<slug>`), title, Retry-After s."""
+    """How an error looks to a client: HTTP status, problem type (`urn:endcap:problem:<slug>`), title, Retry-After s,
+    and how to say who one is (WWW-Authenticate)."""
 
     status: int
     slug: str
     title: str
     retry_after_s: int | None = None
+    challenge: str | None = None
 
 
 LOOKS: dict[type[Exception], Look] = {
@@ -118,6 +138,12 @@ LOOKS: dict[type[Exception], Look] = {
     UnknownVersion: Look(404, "unknown-version", "There is no such model version"),
     UnknownView: Look(404, "unknown-view", "There is no such feature view"),
     UnknownAnswer: Look(404, "unknown-answer", "The serving log has no such answer"),
+    NoSuchVersion: Look(404, "unknown-version", "There is no such model version"),
+    RegistryError: Look(409, "registry-conflict", "The change cannot be made; nothing was changed"),
+    RegistryUnavailable: Look(503, "registry-unavailable", "The registry of models does not answer", 1),
+    BundleError: Look(422, "version-refused", "The version fails its check; nothing was changed"),
+    AdminDisabled: Look(403, "admin-disabled", "Nobody may change anything here by HTTP"),
+    Unauthorized: Look(401, "unauthorized", "The admin key is missing or another", challenge='Bearer realm="endcap"'),
     LogUnreadable: Look(503, "log-unreadable", "The serving log cannot be read", 1),
     NotStored: Look(503, "not-stored", "The store did not take it; send it again", 1),
     FeatureStoreError: Look(503, "store-unavailable", "The feature store does not answer", 1),

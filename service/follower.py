@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from time import monotonic
 from features.errors import FeaturesError
 from ranking.bundle import MANIFEST, Bundle
 from ranking.errors import RankingError, RegistryError
-from ranking.registry import FILE, present
+from ranking.registry import present
 from ranking.schema import ItemSchema
 from ranking.versions import Target, Versions, target
 from service.lean import give_back
@@ -66,7 +66,7 @@ class Follower:
         self.registry, self.versions, self.entrance, self.reads = entrance.registry, versions, entrance, reads
         self.keep, self.grace_s, self.describe, self.clock = keep, grace_s, describe, clock
         self.refused = {one: self.refusal(*one, why) for one, why in (misfits or {}).items()}
-        self.stamps: dict[str, Stamp] = {}
+        self.stamps: dict[str, Hashable] = {}
         self.targets: dict[str, Target] = {}
         self.leaving: dict[str, tuple[Bundle, float]] = {}
         self.swaps = 0
@@ -114,13 +114,13 @@ class Follower:
 
     def note(self, name: str) -> None:
         """Reads what is to be of a model, where that has changed."""
-        now = stamp(self.registry.models / name / FILE)
+        now = self.registry.stamp(name)
         if name in self.targets and self.stamps[name] == now:
             return
         try:
             state, there = self.registry.read(name), self.registry.versions(name)
             if not present(state, there):
-                raise RegistryError(f"{self.registry.models / name}: holds no version that may answer")
+                raise RegistryError(f"{self.registry.home(name)}: holds no version that may answer")
         except (RankingError, OSError) as error:
             if self.stamps.get(name) != now:
                 log.error("%s; what it said before goes on", error)
@@ -160,7 +160,10 @@ class Follower:
             if version not in kept:
                 self.leaving[bundle.key] = bundle, self.clock() + self.grace_s
                 self.put(bundle, away=True)
-        return [one for one in to.needed if one not in versions.bundles[name] and not self.is_refused(name, one)]
+        missing = [one for one in to.needed if one not in versions.bundles[name] and not self.is_refused(name, one)]
+        if not missing:
+            versions.generations[name] = to.generation
+        return missing
 
     def put(self, bundle: Bundle, *, away: bool = False) -> None:
         """Has requests find a version, or find it no more."""

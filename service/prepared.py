@@ -23,6 +23,7 @@ from ranking.versions import Versions, load_versions
 from service.config import Config
 from service.fit import Fit, fit
 from service.placements import Placement
+from service.registry import registry_to_load
 
 CPU_BATCH, GPU_BATCH = 32, 256
 """The largest batches that are tried where the settings do not say."""
@@ -48,12 +49,13 @@ def prepare(directory: Path, config: Config, sources: Sequence[Source]) -> Prepa
     Raises BundleError or FeaturesError.
     """
     hold_to_one_core()
-    registry = Registry(directory / config.models.directory)
     feast = Feast(directory / config.features.repo)
     feast.start()
     try:
+        registry, notices = registry_to_load(directory, config)
         versions = load_versions(registry, wanted(config.placements, registry), config.models.keep)
         found = fit(feast.facts(), versions)
+        found.notices.extend(notices)
     finally:
         feast.close()
     device = choose(config.engine.device)

@@ -6,22 +6,27 @@ import os
 from pathlib import Path
 
 from features.errors import InputError
-from ranking.manifest import MANIFEST, versions
+from ranking.manifest import MANIFEST
+from ranking.registry import open_registry, stands_for
 from service.deployment import Deployment
 
 
 def bundle_at(directory: Path, named: str) -> Path:
-    """The directory of a bundle that is named by its path, or as `name` (the newest) or `name@version` of the
-    deployment in `directory`. Raises InputError where there is none, and ConfigError where there is no deployment."""
+    """The directory of a bundle named by its path, or as a model of the deployment in `directory`: `name` (what
+    stands for it), `name@version` (retired or not) or `name@alias`. Raises InputError where there is none,
+    RegistryError, and ConfigError where there is no deployment."""
     path = Path(named)
     if os.sep in named or (path / MANIFEST).is_file():
         if not path.is_dir():
             raise InputError("no such directory", file=path)
         return path
     here = Deployment.at(directory)
-    name, _, version = named.partition("@")
-    present = versions(here.models, name)
-    if not present or (version and version not in present):
-        known = ", ".join(present) or "none"
-        raise InputError(f"no such version; there are: {known}", file=here.models / name / version)
-    return here.models / name / (version or present[-1])
+    models = here.config.models
+    registry = open_registry(models.directory, directory, directory / models.cache)
+    name, _, which = named.partition("@")
+    state, there = registry.read(name), registry.versions(name)
+    version = stands_for(state, there, which) or (which if which in there else None)
+    if version is None:
+        known = ", ".join([*there, *state.aliases]) or "none"
+        raise InputError(f"no such version; there are: {known}", file=f"{registry.home(name)}/{which}".rstrip("/"))
+    return registry.fetch(name, version)

@@ -16,6 +16,7 @@ from ranking.index import write_index
 from ranking.pack import AUTO, IndexInput, PackSpec, read_spec
 from service.commands.index import Asked, show, tune_pack
 from service.commands.packing import pack_with_registry
+from service.commands.registry import say_next
 from service.console import console, step
 from service.deployment import Deployment
 
@@ -31,6 +32,7 @@ def pack(directory: Path, spec_path: Path) -> None:
         how = type(forward(bundle, torch.device("cpu"))).__name__
     console.print(f"  forward pass on a CPU: {how}")
     console.print(f"  embeddings: {lengths(bundle.items.embeddings)}")
+    say_next(here, bundle.name, bundle.version)
 
 
 def packed(here: Deployment, spec_path: Path) -> Bundle:
@@ -55,7 +57,7 @@ def tuned(here: Deployment, spec_path: Path, spec: PackSpec, beside: Path) -> Pa
 
 def packed_as(here: Deployment, spec_path: Path, spec: PackSpec) -> Bundle:
     with step(f"Packing {spec_path.name}") as running:
-        path = pack_with_registry(here.repo, spec_path, spec, here.models)
+        path = here.registry.publish(spec.name, lambda models: pack_with_registry(here.repo, spec_path, spec, models))
         bundle = load_bundle(path)
         running.report.read = {"items": len(bundle.items), "user features": len(bundle.schema.references())}
         running.report.wrote = {str(path): 1}

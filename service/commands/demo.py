@@ -13,7 +13,6 @@ import orjson
 
 from features.errors import InputError
 from features.store import connection
-from ranking.bundle import read_manifest, versions
 from service.commands import data, models
 from service.commands.running import announce, run
 from service.config import ServiceConfig
@@ -48,7 +47,7 @@ def demo(directory: Path, host: str | None, port: int | None, files: list[Path] 
         else:
             data.materialize(directory)
         if knows_shop(here):
-            console.print(f"Reusing the model in {here.models}")
+            console.print(f"Reusing the model in {here.registry.home(models.MODEL)}")
         else:
             models.train(directory, evaluate=True)
         run(here, host, port, lambda running, bound: first_answer(here, announce(here, host, running.notices, bound)))
@@ -72,8 +71,8 @@ def bring_in(here: Deployment, files: list[Path] | None, form: str) -> None:
 
 def knows_shop(here: Deployment) -> bool:
     """Whether the newest model learned from the shop that is there now."""
-    present = versions(here.models, models.MODEL)
-    return bool(present) and read_manifest(here.models / models.MODEL / present[-1]).shop == here.shop_id()
+    present = here.registry.versions(models.MODEL)
+    return bool(present) and here.registry.manifest(models.MODEL, present[-1]).shop == here.shop_id()
 
 
 def empty(here: Deployment) -> bool:

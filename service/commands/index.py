@@ -15,7 +15,7 @@ from rich.table import Table
 from features.errors import InputError
 from features.files import replace_file
 from ranking.batcher import hold_to_one_core
-from ranking.bundle import Bundle, load_bundle, versions
+from ranking.bundle import Bundle, load_bundle
 from ranking.engine import BatchPath
 from ranking.errors import BundleError
 from ranking.forward import TorchForward
@@ -79,12 +79,11 @@ def read(spec_path: Path) -> PackSpec:
 def bundle_of(here: Deployment, model: str | None) -> Bundle:
     """The newest or the named version of a model: by default that of the first placement. Raises InputError."""
     name, _, version = (model or next(iter(here.config.placements.values())).model).partition("@")
-    present = versions(here.models, name)
+    present = here.registry.versions(name)
     if not present or (version and version not in present):
-        raise InputError(
-            f"no such version; there are: {', '.join(present) or 'none'}", file=here.models / name / version
-        )
-    return load_bundle(here.models / name / (version or present[-1]))
+        where = f"{here.registry.home(name)}/{version}".rstrip("/")
+        raise InputError(f"no such version; there are: {', '.join(present) or 'none'}", file=where)
+    return load_bundle(here.registry.fetch(name, version or present[-1]))
 
 
 def tune_pack(here: Deployment, spec_path: Path, spec: PackSpec, asked: Asked) -> tuple[Tuned, str]:

@@ -29,6 +29,7 @@ from ranking.train.popularity import newest
 from ranking.train.save import save
 from ranking.train.train import ranker_since
 from ranking.train.train import train as train_model
+from service.commands.registry import say_next
 from service.console import Step, console, step
 from service.deployment import Deployment
 
@@ -52,11 +53,12 @@ def train(directory: Path, *, evaluate: bool) -> None:
             console.print(f"  no evaluation: {error}", soft_wrap=True, markup=False)
     with step("Training on everything") as running:
         trained = train_model(data, here.config.train, running)
-        path = save(trained, here.models, MODEL, metrics, here.shop_id())
+        path = here.registry.publish(MODEL, lambda models: save(trained, models, MODEL, metrics, here.shop_id()))
         running.report.read = {"examples": len(data.examples), "items": data.items.num_rows}
         running.report.wrote = {str(path): 1}
     with step("Compiling for this CPU"):  # kept for the processes that serve it
         forward(load_bundle(path), torch.device("cpu"))
+    say_next(here, MODEL, path.name)
 
 
 def evaluate(directory: Path, json: Path | None) -> None:

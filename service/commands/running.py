@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from service.config import Config
+from service.config import Config, admin_key
 from service.console import console
 from service.deployment import Deployment
 from service.errors import ServiceError
@@ -29,6 +29,7 @@ def serve(
     `told` prints an error that a user can cause, and returns its exit code.
     """
     here = Deployment.at(directory)
+    admin_key(here.directory, here.config.admin)  # a key that cannot be used is said before anything starts
     workers = here.config.service.workers if workers is None else workers
     with here.online_store():
         if workers > 1:

@@ -15,6 +15,7 @@ from service.call import AFTER, PRIORITY, TIMEOUT
 from service.engine_wire import EngineReport
 from service.errors import LOOKS
 from service.freshness_wire import FreshnessReport, ViewReport
+from service.models_wire import Changed, ChangeRequest, ModelsReport
 from service.skew_wire import SkewReport
 from service.travel_wire import TimeTravel
 from service.wire import (
@@ -45,6 +46,7 @@ class Endpoint:
     query: Mapping[str, str] = field(default_factory=dict)
     path: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    admin: bool = False  # needs the admin key; its body may be left out
 
 
 HEADERS = {
@@ -118,6 +120,23 @@ ENDPOINTS = {
         "within the SLO.",
         answer=EngineReport,
     ),
+    "/v1/models": Endpoint(
+        "Which versions are there, and which stands for what?",
+        "Of each model its versions, aliases, the rollout under way and the last changes, as the registry has them "
+        "now; what each placement answers with and which versions are loaded, in the process that answers.",
+        answer=ModelsReport,
+    ),
+    "/v1/models/{name}/versions/{version}/promote": Endpoint(
+        "From now on this version stands for production",
+        "Or for another alias. The version is loaded and checked first, in a process of its own. Needs the admin key.",
+        ChangeRequest, Changed, path={"name": "The model.", "version": "Its version."}, admin=True,
+    ),
+    "/v1/models/{name}/rollback": Endpoint(
+        "Back to what stood before",
+        "What production, or another alias, was before its last promotion; a rollout under way ends. Needs the "
+        "admin key.",
+        ChangeRequest, Changed, path={"name": "The model."}, admin=True,
+    ),
     "/healthz": Endpoint("Alive", "200 as long as the process serves HTTP."),
     "/readyz": Endpoint("Ready", "200 once Redis answers and every bundle is loaded and warmed up, else 503."),
     "/metrics": Endpoint("Metrics", "Prometheus text format.", kinds=("text/plain",)),
@@ -134,6 +153,8 @@ def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
         "/v1/rank": {**asking, "item_ids": item_ids, "explain": True},
         "/v1/events": {"events": [event, {**event, "event_id": "e-2", "type": "cart"}]},
         "/v1/items": {"items": [{"item_id": item_ids[0], "in_stock": True}]},
+        "/v1/models/{name}/versions/{version}/promote": {"alias": "production", "why": "longer histories"},
+        "/v1/models/{name}/rollback": {"alias": "production", "why": "fewer carts"},
     }
 
 
@@ -163,7 +184,9 @@ def openapi(item_ids: list[str]) -> dict[str, Any]:
             content = {"application/json": {"schema": named[one.body], "example": shown[path]}}
             if one.lines:
                 content["application/x-ndjson"] = {"schema": named[one.lines]}
-            operation["requestBody"] = {"required": True, "content": content}
+            operation["requestBody"] = {"required": not one.admin, "content": content}
+        if one.admin:
+            operation["security"] = [{"admin": []}]
         answer = {kind: {"schema": named[one.answer] if "json" in kind else {}} for kind in one.kinds}
         operation["responses"] = {str(one.status): {"description": "The answer", "content": answer}}
         if one.answer:
@@ -173,7 +196,7 @@ def openapi(item_ids: list[str]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Endcap", "version": version("endcap"), "license": {"name": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}}},
     }
 
 

@@ -90,6 +90,8 @@ def problem_reply(found: Look, detail: str, trace: Trace, errors: Any = ()) -> R
     headers = {"Server-Timing": trace.server_timing()}
     if found.retry_after_s is not None:
         headers["Retry-After"] = str(found.retry_after_s)
+    if found.challenge is not None:
+        headers["WWW-Authenticate"] = found.challenge
     return Reply(found.status, "application/problem+json", msgspec.json.encode(content), headers)
 
 

@@ -15,6 +15,7 @@ from service.http.console_page import ConsoleApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
+from service.http.models import ModelsApi
 from service.http.openapi import openapi
 from service.http.respond import Observer as AnswerObserver
 from service.http.respond import body, json_response, problem, problem_of, routed
@@ -44,6 +45,7 @@ class Api:
         self.answers = Answers(observer, max_body_bytes)
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
         self.travel = TravelApi()
+        self.models = ModelsApi()
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
@@ -54,6 +56,7 @@ class Api:
         self.intake.add_to(app)
         self.insight.add_to(app)
         self.travel.add_to(app)
+        self.models.add_to(app)
         self.console.add_to(app)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
