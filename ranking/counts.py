@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ranking.bundle import Bundle
-from ranking.encoding import Encoder, number
+from ranking.encoding import Encoder
 from ranking.items import POPULARITY_OF, STATS_AT
 from ranking.native import native
+from ranking.values import number
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ranking.native import native
 from ranking.schema import Categorical, Dense, Value
+from ranking.values import number, word
 
 Floats = npt.NDArray[np.float64]
 
@@ -81,18 +82,3 @@ def newest_learned(
             if 0 <= rows[at] < learned:
                 place -= 1
                 out[i, place] = rows[at]
-
-
-def word(value: Value) -> str:
-    """A categorical raw value as its vocabulary spells it; '' for missing."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)
-
-
-def number(value: Value) -> float:
-    """A dense raw value as a float; NaN for missing or for what is no number."""
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:
-        return math.nan

@@ -14,9 +14,10 @@ import numpy as np
 
 from ranking.bundle import Bundle
 from ranking.centres import Centres
-from ranking.encoding import Encoder, number
+from ranking.encoding import Encoder
 from ranking.items import NEVER
 from ranking.room import longer
+from ranking.values import number
 
 Fact = str | float | bool | None
 Change = tuple[str, Mapping[str, Fact]]

@@ -2,7 +2,7 @@
 
 A number's bins end at quantiles of what training saw, each at a value that it saw: `(before, edge]`. A word has a bin
 of its own where it is one of the commonest. In every feature the bin 0 is what is missing: what the model's default
-stands in for, by the rules of `ranking.encoding`.
+stands in for, by the rules of `ranking.values` and `ranking.encoding`.
 
 The measure is the population stability index (Siddiqi, Credit Risk Scorecards, 2006): under 0.1 nothing of note, up to
 0.25 worth a look, beyond it shifted. Of `n` and `m` values of one distribution in `b` bins it comes to
@@ -20,8 +20,8 @@ from itertools import pairwise
 import numpy as np
 from msgspec import Struct
 
-from ranking.encoding import number, word
 from ranking.schema import Categorical, Dense, UserSchema, Value
+from ranking.values import number, word
 
 BINS = 10
 WORDS = 50

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ranking.encoding import word
 from ranking.errors import TrainingError
 from ranking.schema import Categorical, Dense, History, ItemSchema, UserSchema
 from ranking.train.config import TrainConfig
 from ranking.train.data import TrainingData, numbers
+from ranking.values import word
 
 NUMERIC = {"Int32", "Int64", "Float32", "Float64", "Bool"}
 WORDS = {"String"}
