@@ -12,13 +12,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from features.applied import Applied
-from features.catalogue import Catalogue
-from features.consumer import Consumer
 from features.errors import FeatureStoreError
 from features.facts import Feast
-from features.freshness import Sampler, ViewSpec
-from features.intake import Intake, durability
+from features.intake import durability
 from features.online import OnlineReader
 from features.pipeline import Pipeline
 from features.popularity import Popularity
@@ -37,32 +33,27 @@ from ranking.versions import Versions
 from service.admission import GradientLimit, Limiter
 from service.answer_log import LOG, AnswerLog
 from service.answer_lookup import Lookup
-from service.answered import Answered
 from service.budget import Shares
 from service.capture import capture_of
 from service.config import Config, admin_key, check_sources
 from service.engine_watch import EngineWatch
-from service.events import EventDoor
 from service.follower import Follower
-from service.freshness import Freshness
 from service.guard import Guard
 from service.http.edge import Runner
 from service.http.server import Api
-from service.items import ItemDoor
 from service.metrics import Metrics
 from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
+from service.parts import open_catalogue, open_intake, open_records
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.reads import Reads
 from service.recommend import Recommender
 from service.reply import Replies
 from service.router import Router
-from service.served_log import ServedLog, restore
 from service.shadow import Shadows
 from service.shopper import Shoppers
 from service.skew import Skew
-from service.tallies import Tallies
 from service.travel import Traveller
 from service.warm_up import in_time, warm_up
 
@@ -139,15 +130,15 @@ class App:
         self.feast = prepared.feast
         fit, self.versions, plan = prepared.fit, prepared.versions, prepared.fit.plan
         self.notices = list(fit.notices)
-        self.reader = OnlineReader(self._pipeline(), plan, remember=config.features.remember_users)
-        self.api.insight.reader = OnlineReader(self._pipeline(), fit.everything)
-        applied = self._open_intake(plan.project)
+        self.reader = OnlineReader(self.pipeline(), plan, remember=config.features.remember_users)
+        self.api.insight.reader = OnlineReader(self.pipeline(), fit.everything)
+        applied = open_intake(self, plan.project)
         desk = Desk(prepared.paths, prepared.policy)
         self.prepared, prepared.paths = None, {}  # whoever keeps it would keep versions that are gone
         self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)
         stream = ItemStream(self.engine)
-        items, publisher, catalogue = self._open_catalogue(plan.project, self.engine, stream, self.versions)
-        popularity = Popularity(self._pipeline(), plan.project, self.versions.item_ids)
+        items, publisher, catalogue = open_catalogue(self, plan.project, self.engine, stream, self.versions)
+        popularity = Popularity(self.pipeline(), plan.project, self.versions.item_ids)
         self.closing.append(popularity.stop)
         followers = [catalogue.loaded]
         if fit.item_view is not None:
@@ -165,7 +156,7 @@ class App:
         self._describe(self.versions.all()[-1])
         shadows = Shadows(self.engine, self.versions, limiter, self.metrics.shadow)
         self.closing.append(shadows.stop)
-        replies = Replies(fit.item_view, await self._open_records(plan.project))
+        replies = Replies(fit.item_view, await open_records(self, plan.project))
         reads = Reads(self.reader, self.api.insight.reader, items, replies)
         reads.take_in([one.key for one in self.versions.all()], fit, [one.manifest.item for one in self.versions.all()])
         entrance = Entrance(
@@ -227,73 +218,11 @@ class App:
             if said := await asyncio.wait_for(durability(pipeline), STORE_S):
                 self.notices.append(said)
 
-    def _pipeline(self) -> Pipeline:
+    def pipeline(self) -> Pipeline:
         """A connection to the online store, closed when the service stops."""
         pipeline = Pipeline(**connection(self.directory / self.config.features.repo))
         self.closing.append(pipeline.close)
         return pipeline
-
-    async def _open_records(self, project: str) -> Callable[[Answered], None]:
-        """What is told of each answer: the serving log, and the tallies of freshness as served."""
-        specs = await self._view_specs()
-        tallies = Tallies({one.view: one.slo_s for one in specs})
-        if notice := await asyncio.to_thread(restore, tallies, self.directory / LOG, time.time()):
-            self.notices.append(notice)
-        log = self.log if self.config.log.enabled else None
-        older = None if log is None else ServedLog(log.directory, log.keep_days, log.flush)
-        freshness = Freshness(Sampler(self._pipeline(), project, specs), tallies, self._view_specs, log=older)
-        self.metrics.project, self.metrics.feature_ages = project, freshness.ages
-        self.api.insight.freshness = freshness
-        freshness.start()
-        self.closing += [freshness.stop, self.skew.start()]
-        if log is not None:
-            self.metrics.log = log
-            log.start()
-            self.closing.append(lambda: asyncio.to_thread(log.stop))
-
-        def record(answered: Answered) -> None:
-            tallies.add(answered.at, answered.request.placement, answered.version, answered.views)
-            self.skew.add(answered)
-            if log is not None:
-                log.put(answered)
-
-        return record
-
-    async def _view_specs(self) -> list[ViewSpec]:
-        """Every feature view, as the Feast registry has it now."""
-        assert self.feast is not None
-        return (await asyncio.to_thread(self.feast.facts)).specs
-
-    def _open_intake(self, project: str) -> Applied:
-        """Opens the door for events and, where this process is to, turns them into features."""
-        config = self.config.events
-        # A connection of its own, so that a thousand events do not stand before a shopper's features.
-        intake = Intake(
-            self._pipeline(), project, remember_s=config.remember_hours * 3600, max_backlog=config.max_backlog
-        )
-        self.api.intake.events = EventDoor(
-            intake, list(config.weights), max_late_s=config.max_late_days * 86400, max_ahead_s=config.max_ahead_s
-        )
-        if config.consume:
-            consumer = Consumer(self._pipeline(), project)
-            self.metrics.consumer = consumer
-            consumer.start()
-            self.closing.append(consumer.stop)
-        applied = Applied(self._pipeline(), project)
-        self.closing.append(applied.close)
-        return applied
-
-    def _open_catalogue(
-        self, project: str, engine: InlineEngine | LocalEngine, stream: ItemStream, versions: Versions
-    ) -> tuple[ItemDoor, Catalogue, Catalogue]:
-        """Opens the door for item changes, and has those of all workers applied between two batches."""
-        publisher = Catalogue(self._pipeline(), project)
-        schemas = [bundle.manifest.item for bundle in versions.all()]
-        door = self.api.intake.items = ItemDoor(publisher, engine.desk.knows, schemas)
-        follower = Catalogue(self._pipeline(), project)
-        follower.start(lambda changes: stream([(one.item_id, one.facts) for one in changes]))
-        self.closing.append(follower.stop)
-        return door, publisher, follower
 
     def _describe(self, bundle: Bundle) -> None:
         """Has the API's description speak of items that there are."""

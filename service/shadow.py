@@ -1,7 +1,7 @@
 """The same request to another version, after the answer and on spare capacity only: how far would it answer otherwise?
 
-A shopper never waits for it and never sees what becomes of it. It is the first to go: where anybody waits, or the gate
-is not nearly empty, it is dropped before it has cost anything, and counted.
+A shopper never waits for it and never sees what becomes of it. It is the first to go: where anybody is being answered
+in that moment it is dropped, before it has cost anything, and counted.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 2
 """Shadows under way at the most."""
-SPARE = 0.25
-"""Of what the gate would let in: with more shoppers in flight no capacity is spare."""
 COMPARED_SHARE = 0.2
 """Of production's answers that are held against a rollout's whose rules ask for it."""
 OVERLAP_AT = 10
@@ -112,8 +110,8 @@ class Shadows:
         self.figures.count(served.request.placement, model, outcome)
 
     def spare(self) -> bool:
-        """Whether nobody waits and the gate is nearly empty."""
-        return self.engine.wait_s() <= 0 and self.limiter.in_flight <= SPARE * self.limiter.limit.size
+        """Whether nobody is being answered: who is at another stage now would meet the shadow at the engine."""
+        return self.limiter.in_flight == 0 and self.engine.wait_s() <= 0
 
     async def compare(self, served: Served, model: LoadedModel) -> str:
         request, query = served.request, ask(served, model)

@@ -1,0 +1,92 @@
+"""Parts of a process of the service that are made from several others. `service.app` puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from features.applied import Applied
+from features.catalogue import Catalogue
+from features.consumer import Consumer
+from features.freshness import Sampler, ViewSpec
+from features.intake import Intake
+from ranking.batcher import InlineEngine, LocalEngine
+from ranking.versions import Versions
+from service.answer_log import LOG
+from service.answered import Answered
+from service.events import EventDoor
+from service.freshness import Freshness
+from service.items import ItemDoor
+from service.newcomer import ItemStream
+from service.served_log import ServedLog, restore
+from service.tallies import Tallies
+
+if TYPE_CHECKING:
+    from service.app import App
+
+
+async def open_records(app: App, project: str) -> Callable[[Answered], None]:
+    """What is told of each answer: the serving log, and the tallies of freshness as served."""
+    specs = await view_specs(app)
+    tallies = Tallies({one.view: one.slo_s for one in specs})
+    if notice := await asyncio.to_thread(restore, tallies, app.directory / LOG, time.time()):
+        app.notices.append(notice)
+    log = app.log if app.config.log.enabled else None
+    older = None if log is None else ServedLog(log.directory, log.keep_days, log.flush)
+    freshness = Freshness(Sampler(app.pipeline(), project, specs), tallies, partial(view_specs, app), log=older)
+    app.metrics.project, app.metrics.feature_ages = project, freshness.ages
+    app.api.insight.freshness = freshness
+    freshness.start()
+    app.closing += [freshness.stop, app.skew.start()]
+    if log is not None:
+        app.metrics.log = log
+        log.start()
+        app.closing.append(lambda: asyncio.to_thread(log.stop))
+
+    def record(answered: Answered) -> None:
+        tallies.add(answered.at, answered.request.placement, answered.version, answered.views)
+        app.skew.add(answered)
+        if log is not None:
+            log.put(answered)
+
+    return record
+
+
+async def view_specs(app: App) -> list[ViewSpec]:
+    """Every feature view, as the Feast registry has it now."""
+    assert app.feast is not None
+    return (await asyncio.to_thread(app.feast.facts)).specs
+
+
+def open_intake(app: App, project: str) -> Applied:
+    """Opens the door for events and, where this process is to, turns them into features."""
+    config = app.config.events
+    # A connection of its own, so that a thousand events do not stand before a shopper's features.
+    intake = Intake(app.pipeline(), project, remember_s=config.remember_hours * 3600, max_backlog=config.max_backlog)
+    app.api.intake.events = EventDoor(
+        intake, list(config.weights), max_late_s=config.max_late_days * 86400, max_ahead_s=config.max_ahead_s
+    )
+    if config.consume:
+        consumer = Consumer(app.pipeline(), project)
+        app.metrics.consumer = consumer
+        consumer.start()
+        app.closing.append(consumer.stop)
+    applied = Applied(app.pipeline(), project)
+    app.closing.append(applied.close)
+    return applied
+
+
+def open_catalogue(
+    app: App, project: str, engine: InlineEngine | LocalEngine, stream: ItemStream, versions: Versions
+) -> tuple[ItemDoor, Catalogue, Catalogue]:
+    """Opens the door for item changes, and has those of all workers applied between two batches."""
+    publisher = Catalogue(app.pipeline(), project)
+    schemas = [bundle.manifest.item for bundle in versions.all()]
+    door = app.api.intake.items = ItemDoor(publisher, engine.desk.knows, schemas)
+    follower = Catalogue(app.pipeline(), project)
+    follower.start(lambda changes: stream([(one.item_id, one.facts) for one in changes]))
+    app.closing.append(follower.stop)
+    return door, publisher, follower
