@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,13 +11,16 @@ from ranking.bundle import Bundle, load_bundle
 from ranking.errors import BundleError, UnknownVersion
 from ranking.registry import Registry, Rollout, State, present, stands_for
 
+log = logging.getLogger(__name__)
+
 
 class Versions:
     """The loaded bundles by model name and version.
 
     A model is named as `name` (what stands for it: the alias `production` or, where none is set, the newest version),
     `name@version` (pinned) or `name@alias`. `current` has the version behind each such name, `rollouts` the promotions
-    under way by model, `generations` the generation of each model's aliases that all this is of.
+    under way by model, `generations` the generation of each model's aliases that all this is of. `wanted` are the names
+    that placements answer with (None: all of them).
     """
 
     def __init__(
@@ -25,9 +29,11 @@ class Versions:
         current: dict[str, str],
         rollouts: dict[str, Rollout] | None = None,
         generations: dict[str, int] | None = None,
+        wanted: Iterable[str] | None = None,
     ) -> None:
         self.bundles, self.current, self.rollouts = bundles, current, rollouts or {}
         self.generations = generations or {}
+        self.wanted = list(current if wanted is None else wanted)
 
     def resolve(self, model: str, version: str | None = None) -> Bundle:
         """The bundle that answers for a placement's `model`, or the version (or alias) that a request insists on.
@@ -46,10 +52,17 @@ class Versions:
         if self.stands_on(bundle):
             raise ValueError(f"{bundle.key} is what a placement answers with")
         del self.bundles[bundle.name][bundle.version]
+        self.forget(bundle.name, bundle.version)
+
+    def forget(self, name: str, version: str) -> None:
+        """Has no alias stand on a version that is not loaded."""
+        named = {model: one for model, one in self.current.items() if model.partition("@")[0] == name}
+        gone = {model for model, one in named.items() if one == version}
+        self.current = {model: one for model, one in self.current.items() if model not in gone}
 
     def stands_on(self, bundle: Bundle) -> bool:
         """Whether a placement answers with this version."""
-        return any(self.resolve(model) is bundle for model in self.current)
+        return any(self.resolve(model) is bundle for model in self.wanted)
 
     def all(self) -> list[Bundle]:
         return [bundle for loaded in self.bundles.values() for bundle in loaded.values()]
@@ -97,12 +110,14 @@ def target(name: str, state: State, there: list[str], keep: int, current: Mappin
 
 def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versions:
     """Loads what is wanted (as Versions names it), what the models' aliases stand on, and the newest `keep` versions of
-    each model. Raises BundleError or RegistryError."""
+    each model. Of these a version that fails is left out, unless a placement answers with it. Raises BundleError or
+    RegistryError."""
+    names = list(dict.fromkeys(wanted))
     bundles: dict[str, dict[str, Bundle]] = {}
     current: dict[str, str] = {}
     rollouts: dict[str, Rollout] = {}
     generations: dict[str, int] = {}
-    for model in dict.fromkeys(wanted):
+    for model in names:
         name = model.partition("@")[0]
         there, state = registry.versions(name), registry.read(name)
         version = standing(registry, model, state, there)
@@ -110,10 +125,19 @@ def load_versions(registry: Registry, wanted: Iterable[str], keep: int) -> Versi
         current.update(aliased(name, state, present(state, there)))
         if state.rollout is not None:
             rollouts[name] = state.rollout
-        for one in dict.fromkeys([*needed(state, there, keep), version]):
-            if one not in bundles.setdefault(name, {}):
-                bundles[name][one] = load(registry, name, one)
-    return Versions(bundles, current, rollouts, generations)
+        if version not in bundles.setdefault(name, {}):
+            bundles[name][version] = load(registry, name, version)
+    found = Versions(bundles, current, rollouts, generations, names)
+    for name, loaded in bundles.items():
+        for one in needed(registry.read(name), registry.versions(name), keep):
+            try:
+                if one not in loaded:
+                    loaded[one] = load(registry, name, one)
+            except BundleError as error:
+                found.forget(name, one)
+                log.warning("%s: left out", error)
+        bundles[name] = dict(sorted(loaded.items(), key=lambda one: int(one[0])))
+    return found
 
 
 def standing(registry: Registry, model: str, state: State, there: list[str]) -> str:

@@ -22,7 +22,7 @@ from features.store import connection
 from ranking.batcher import InlineEngine, LocalEngine
 from ranking.bundle import Bundle
 from ranking.desk import Desk
-from ranking.registry import Registry
+from ranking.registry import remote
 from ranking.sources.base import Source
 from ranking.sources.covisit import Covisit
 from ranking.sources.new import New
@@ -44,11 +44,12 @@ from service.http.server import Api
 from service.metrics import Metrics
 from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
-from service.parts import open_catalogue, open_intake, open_records
+from service.parts import open_catalogue, open_followed, open_intake, open_records
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.reads import Reads
 from service.recommend import Recommender
+from service.registry import registry_of
 from service.reply import Replies
 from service.router import Router
 from service.shadow import Shadows
@@ -159,8 +160,9 @@ class App:
         replies = Replies(fit.item_view, await open_records(self, plan.project))
         reads = Reads(self.reader, self.api.insight.reader, items, replies)
         reads.take_in([one.key for one in self.versions.all()], fit, [one.manifest.item for one in self.versions.all()])
+        registry = open_followed(self)
         entrance = Entrance(
-            Registry(self.directory / config.models.directory), prepared.feast, prepared.make, config.placements,
+            registry, prepared.feast, prepared.make, config.placements,
             self.engine, stream, publisher, catalogue, popularity, self.turns,
             None if prepared.on_cpu else partial(
                 warm_up, self.engine, placements=config.placements, shares=shares, bulk=True
@@ -192,10 +194,11 @@ class App:
         self.closing.append(watch.stop)
         self.api.insight.engine = watch
         guard = Guard(
-            Registry(self.directory / config.models.directory),
+            registry,
             self.versions.bundles,
             self.metrics.counted,
             self.follower.why_refused,
+            writable=partial(registry_of, self.directory, config) if remote(config.models.directory) else None,
         )
         guard.start()
         self.closing.append(guard.stop)

@@ -39,7 +39,8 @@ class Step:
 
 class Guard:
     """Watches the rollouts of `models`. `counted` gives what all workers have counted, `refused` why a version is not
-    loaded though it should be, `clock` seconds."""
+    loaded though it should be, `clock` seconds. `writable`: where changes are made, if not in `registry`, which is then
+    a copy of it."""
 
     def __init__(
         self,
@@ -48,22 +49,23 @@ class Guard:
         counted: Callable[[], list[Family]],
         refused: Callable[[str, str], str | None] = lambda name, version: None,
         clock: Callable[[], float] = time.monotonic,
+        writable: Callable[[], Registry] | None = None,
     ) -> None:
         self.registry, self.models, self.counted = registry, list(models), counted
-        self.refused, self.clock = refused, clock
+        self.refused, self.clock, self.writable = refused, clock, writable
         self.steps: dict[str, Step] = {}
         self.locks: dict[str, TextIO] = {}
         self.task: asyncio.Task[None] | None = None
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """One look at every model: takes a step, goes back, or waits."""
         for name in self.models:
             try:
-                self.look_at(name)
+                await self.look_at(name)
             except RegistryError as error:  # somebody else changes it just now, or the disk refuses: look again
                 log.warning("the rollout of %s waits: %s", name, error)
 
-    def look_at(self, name: str) -> None:
+    async def look_at(self, name: str) -> None:
         state = self.registry.read(name)
         rollout = state.rollout
         if rollout is None or rollout.plan is None:
@@ -73,7 +75,7 @@ class Guard:
         if not self.mine(name):
             return
         if (reason := self.refused(name, rollout.version)) is not None:
-            self.go_back(name, state, f"it cannot be loaded: {reason}")
+            await self.go_back(name, state, f"it cannot be loaded: {reason}")
             return
         families = self.counted()
         now, control = seen(families, name, rollout.version, "rollout"), seen(families, name, None, "control")
@@ -83,23 +85,42 @@ class Guard:
             return
         found, beside = now - watched.before, control - watched.control_before
         if broken := found.breach(rollout.plan.rules, rollout.plan.least):
-            self.go_back(name, state, f"{broken} {at(rollout, found)}{compared(beside)}")
-        elif found.answers >= rollout.plan.least and self.clock() - watched.began >= rollout.plan.hold_s:
-            self.go_on(name, state, f"kept every rule {at(rollout, found)}: {found.text()}")
+            await self.go_back(name, state, f"{broken} {at(rollout, found)}{compared(beside)}")
+        elif self.enough(watched, found):
+            await self.go_on(name, state, f"kept every rule {at(rollout, found)}: {found.text()}")
 
-    def go_back(self, name: str, state: State, why: str) -> None:
+    async def go_back(self, name: str, state: State, why: str) -> None:
         assert state.rollout is not None
         version = state.rollout.version
-        self.registry.change(name, lambda now: abandon(now, by=BY, why=why), generation=state.generation)
+        await self.change(name, state, lambda now: abandon(now, by=BY, why=why))
         self.let_go(name)
         log.error("%s@%s is rolled back: %s", name, version, why)
 
-    def go_on(self, name: str, state: State, why: str) -> None:
-        after = self.registry.change(name, lambda now: step(now, by=BY, why=why), generation=state.generation)
+    async def go_on(self, name: str, state: State, why: str) -> None:
+        after = await self.change(name, state, lambda now: step(now, by=BY, why=why))
         if after.rollout is None:
             self.let_go(name)
         share = after.rollout.share if after.rollout else 1.0
         log.info("%s: %s of the shoppers get version %s: %s", name, share_of(share), after.history[-1].version, why)
+
+    def enough(self, watched: Step, found: Seen) -> bool:
+        """Whether the step was held long enough, and enough was seen of what every rule asks."""
+        rollout, plan = watched.rollout, watched.rollout.plan
+        assert plan is not None
+        if found.answers < plan.least or self.clock() - watched.began < plan.hold_s:
+            return False
+        return not found.lacking(plan.rules, plan.least, alone=rollout.share >= 1)
+
+    async def change(self, name: str, seen: State, edit: Callable[[State], State]) -> State:
+        """Raises RegistryError, also where the state is not the one that was seen any more."""
+        if self.writable is None:
+            return self.registry.change(name, edit, generation=seen.generation)
+        writable = self.writable
+
+        def far() -> State:
+            return writable().change(name, edit, generation=seen.generation)
+
+        return await asyncio.to_thread(far)
 
     def mine(self, name: str) -> bool:
         """Whether this process guards this model's rollout: the first that asks does, until it ends."""
@@ -125,7 +146,7 @@ class Guard:
         while True:
             await asyncio.sleep(EVERY_S)
             try:
-                self.look()
+                await self.look()
             except Exception:
                 log.exception("the guard of promotions")  # a mistake of ours; shoppers must not pay for it
 

@@ -63,6 +63,13 @@ class Seen:
                 return f"{spelled(name, found)}, {side} {spelled(name, limit, named=False)},"
         return None
 
+    def lacking(self, rules: Rules, least: int, *, alone: bool) -> list[str]:
+        """The rules of which too little was seen to say that they are kept. `alone`: production answers nobody, so that
+        there is nothing to agree with."""
+        asked = [name for name in Rules.__struct_fields__ if getattr(rules, name) is not None]
+        figures = self.figures()
+        return [name for name in asked if figures[name][1] < least and not (alone and name == "overlap")]
+
     def text(self) -> str:
         return ", ".join(spelled(name, found) for name, (found, _) in self.figures().items() if found is not None)
 

@@ -7,8 +7,10 @@ model and the versions that are to be loaded.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,19 @@ from ranking.registry import Registry, open_registry
 from ranking.storage import ALIASES, replace_file
 from ranking.versions import needed, standing
 
+EVERY_S = 0.5
+"""How often the store is looked at by who follows it."""
+
 
 class Wanted(Struct, frozen=True):
-    """The URL, where on this machine, the models as placements name them, how many of each one's newest versions."""
+    """The URL, where on this machine, the models as placements name them, how many of each one's newest versions.
+    `parent`: the process as long as whose life the store is followed; 0: it is brought once."""
 
     url: str
     cache: str
     models: list[str]
     keep: int
+    parent: int = 0
 
 
 class Said(Struct, frozen=True):
@@ -74,10 +81,33 @@ def mirror(store: Registry, models: Iterable[str], keep: int) -> None:
         replace_file(home / ALIASES, msgspec.json.encode(state))
 
 
+def follow(wanted: Wanted, out: Any) -> None:
+    """Brings what changes, and says each error once, as a line, until nobody listens any more."""
+    cache, said = Path(wanted.cache), ""
+    store = open_registry(wanted.url, cache, cache)
+    names = {one.partition("@")[0] for one in wanted.models}
+    stamps: dict[str, Any] = {}
+    while os.getppid() == wanted.parent:
+        try:
+            now = {name: store.stamp(name) for name in names}
+            if now != stamps:
+                mirror(store, wanted.models, wanted.keep)
+                stamps, said = now, ""
+        except RankingError as error:
+            if str(error) != said:
+                said = str(error)
+                out.write(said.encode() + b"\n")
+                out.flush()
+        time.sleep(EVERY_S)
+
+
 def main(argument: str) -> None:
     out: Any = sys.stdout.buffer
     wanted = msgspec.json.decode(argument, type=Wanted)
     cache = Path(wanted.cache)
+    if wanted.parent:
+        follow(wanted, out)
+        return
     try:
         mirror(open_registry(wanted.url, cache, cache), wanted.models, wanted.keep)
         said = Said()

@@ -65,7 +65,9 @@ class ModelsDesk:
             known(version, known_model(self.registry, name))
 
         await self.in_time(look)  # so that a slip of the pen needs no child
-        return await self.change(Wanted(str(self.directory), "promote", name, version, asked.alias, asked.why, by))
+        return await self.change(
+            Wanted(str(self.directory), "promote", name, version, asked.alias, asked.why, by, asked.plan)
+        )
 
     async def rollback(self, name: str, asked: ChangeRequest, by: str) -> Changed:
         """As `promote`."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from ranking.aliases import PRODUCTION, Alias
+from ranking.registry import Plan
 
 
 class VersionReport(Struct, frozen=True):
@@ -70,15 +71,21 @@ class ModelsReport(Struct, frozen=True):
 
 
 class ChangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """`why` is kept in the history."""
+    """`why` is kept in the history. With a `plan` it is a promotion of production in steps, which the service takes by
+    itself as long as the rules are kept (docs/models.md)."""
 
     alias: Alias = PRODUCTION
     why: Annotated[str, Meta(max_length=500)] = ""
+    plan: Plan | None = None
+
+    def __post_init__(self) -> None:
+        if self.plan is not None and self.alias != PRODUCTION:
+            raise ValueError(f"a plan is for {PRODUCTION} only")
 
 
 class Changed(Struct, frozen=True):
     """What the alias stands for now, and did before. `changed` is false where it stood for that already. A rollout that
-    was ended leaves the alias as it was."""
+    was begun, or ended, leaves the alias as it was; `share` is what it gives its version."""
 
     name: str
     alias: str
@@ -86,3 +93,4 @@ class Changed(Struct, frozen=True):
     before: str | None
     generation: int
     changed: bool
+    share: float | None = None

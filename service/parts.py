@@ -14,18 +14,33 @@ from features.consumer import Consumer
 from features.freshness import Sampler, ViewSpec
 from features.intake import Intake
 from ranking.batcher import InlineEngine, LocalEngine
+from ranking.registry import Registry, remote
 from ranking.versions import Versions
 from service.answer_log import LOG
 from service.answered import Answered
 from service.events import EventDoor
 from service.freshness import Freshness
 from service.items import ItemDoor
+from service.mirror_keeper import MirrorKeeper
 from service.newcomer import ItemStream
+from service.registry import named, registry_of
 from service.served_log import ServedLog, restore
 from service.tallies import Tallies
 
 if TYPE_CHECKING:
     from service.app import App
+
+
+def open_followed(app: App) -> Registry:
+    """The registry as it is on this machine; a copy of an object store's is kept up to date from now on."""
+    models = app.config.models
+    if not remote(models.directory):
+        return registry_of(app.directory, app.config)
+    cache = app.directory / models.cache
+    keeper = MirrorKeeper(models.directory, cache, named(app.config), models.keep)
+    keeper.start()
+    app.closing.append(keeper.stop)
+    return Registry(cache)
 
 
 async def open_records(app: App, project: str) -> Callable[[Answered], None]:

@@ -12,7 +12,7 @@ from features.facts import Feast
 from ranking.aliases import MODEL, PRODUCTION
 from ranking.changes import back, known, previous, restore, retire
 from ranking.errors import BundleError, NoSuchVersion, RegistryError, RegistryUnavailable
-from ranking.registry import Registry, State, open_registry, point, present, remote, stands_for
+from ranking.registry import Plan, Registry, State, begin, open_registry, point, present, remote, stands_for
 from ranking.versions import load
 from service.config import Config
 from service.fit import USER, differences
@@ -32,9 +32,7 @@ def registry_to_load(directory: Path, config: Config) -> tuple[Registry, list[st
     where, cache = config.models.directory, directory / config.models.cache
     if not remote(where):
         return registry_of(directory, config), []
-    models = [model for one in config.placements.values() for model in one.models]
-    shadows = [one for one in config.placements.values() if one.shadow is not None and one.shadow.version.isdecimal()]
-    models += [f"{one.model.partition('@')[0]}@{one.shadow.version}" for one in shadows if one.shadow is not None]
+    models = named(config)
     try:
         return mirrored(where, cache, models, config.models.keep), []
     except RegistryUnavailable as error:
@@ -42,6 +40,16 @@ def registry_to_load(directory: Path, config: Config) -> tuple[Registry, list[st
         if not all(cached.versions(one.partition("@")[0]) for one in models):
             raise
         return cached, [f"{error}; going on with what was fetched before, in {cache}"]
+
+
+def named(config: Config) -> list[str]:
+    """The models that placements name, and their arms and shadows by number; aliases are brought in any case."""
+    placements = config.placements.values()
+    shadows = [(one.model.partition("@")[0], one.shadow.version) for one in placements if one.shadow is not None]
+    return [
+        *(model for one in placements for model in one.models),
+        *(f"{name}@{version}" for name, version in shadows if version.isdecimal()),
+    ]
 
 
 class Changes:
@@ -68,6 +76,16 @@ class Changes:
             name,
             lambda now: point(now, alias, version, there, by=self.by, why=why),
             generation=state.generation,
+        )
+
+    def roll_out(self, name: str, version: str, plan: Plan, why: str = "") -> tuple[State, State]:
+        """As `promote`, but by the first step of a plan; the service that runs takes the others."""
+        state, there = self.look(name)
+        known(version, there)
+        begin(state, version, plan, there)
+        self.check(name, version)
+        return state, self.registry.change(
+            name, lambda now: begin(now, version, plan, there, by=self.by, why=why), generation=state.generation
         )
 
     def rollback(self, name: str, alias: str = PRODUCTION, why: str = "") -> tuple[State, State]:

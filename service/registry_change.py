@@ -18,6 +18,7 @@ from msgspec import Struct
 from features.child import child, last_line
 from features.errors import FeaturesError
 from ranking.errors import BundleError, NoSuchVersion, RankingError, RegistryBusy, RegistryError, RegistryUnavailable
+from ranking.registry import Plan
 from service.config import read_config
 from service.errors import ConfigError, DeadlineExceeded, ServiceError
 from service.models_wire import Changed
@@ -36,6 +37,7 @@ class Wanted(Struct, frozen=True):
     alias: str
     why: str
     by: str
+    plan: Plan | None = None
 
 
 class Said(Struct, frozen=True):
@@ -81,12 +83,15 @@ def make(wanted: Wanted) -> Changed:
 
     directory = Path(wanted.directory)
     changes = Changes(directory, read_config(directory), wanted.by)
-    if wanted.action == "promote":
+    if wanted.plan is not None:
+        before, after = changes.roll_out(wanted.name, wanted.version, wanted.plan, wanted.why)
+    elif wanted.action == "promote":
         before, after = changes.promote(wanted.name, wanted.version, wanted.alias, wanted.why)
     else:
         before, after = changes.rollback(wanted.name, wanted.alias, wanted.why)
     now, was = after.aliases.get(wanted.alias), before.aliases.get(wanted.alias)
-    return Changed(wanted.name, wanted.alias, now, was, after.generation, after is not before)
+    share = None if after.rollout is None else after.rollout.share
+    return Changed(wanted.name, wanted.alias, now, was, after.generation, after is not before, share)
 
 
 def main(argument: str) -> None:

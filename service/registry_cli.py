@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ranking.registry import Plan
 
 
 def add_to(commands: Any) -> None:
@@ -35,6 +38,12 @@ def add_to(commands: Any) -> None:
             one.add_argument("version", metavar="VERSION")
         if name in ("promote", "rollback"):
             one.add_argument("--alias", default="production", help="(default: production)")
+        if name == "promote":
+            one.add_argument("--steps", metavar="1,10,50,100", help="percent of the shoppers, one step after the other")
+            one.add_argument("--hold", default="5m", metavar="TIME", help="how long each step is held (default: 5m)")
+            one.add_argument("--least", type=int, default=200, metavar="N", help="answers a step needs (default: 200)")
+            text = "what every step must keep to, or it is rolled back (default: errors=1%%); p99=50ms, errors=, "
+            one.add_argument("--rules", default="errors=1%", help=text + "degraded=, defaulted=, overlap=50%%")
         if name == "retire":
             one.add_argument("--delete", action="store_true", help="delete its files as well, but for its manifest")
         one.add_argument("--why", default="", metavar="TEXT", help="is kept in the history")
@@ -49,9 +58,19 @@ def run(a: argparse.Namespace) -> None:
         return
     options = {"by": a.by, "why": a.why}
     made: dict[str, Callable[[], None]] = {
-        "promote": lambda: registry.promote(a.dir, a.name, a.version, a.alias, **options),
+        "promote": lambda: (
+            registry.promote(a.dir, a.name, a.version, a.alias, **options)
+            if a.steps is None
+            else registry.roll_out(a.dir, a.name, a.version, a.alias, plan_of(a), **options)
+        ),
         "rollback": lambda: registry.rollback(a.dir, a.name, a.alias, **options),
         "retire": lambda: registry.retire(a.dir, a.name, a.version, delete=a.delete, **options),
         "restore": lambda: registry.restore(a.dir, a.name, a.version, **options),
     }
     made[a.action]()
+
+
+def plan_of(a: argparse.Namespace) -> Plan:
+    from service.rollout_text import read_plan
+
+    return read_plan(a.steps, a.hold, a.least, a.rules)

@@ -16,12 +16,13 @@ from rich.table import Table
 
 from ranking.aliases import PRODUCTION, Alias
 from ranking.errors import BundleError, NoSuchVersion, RegistryError
-from ranking.registry import State
+from ranking.registry import Plan, State
 from service.console import console, step
 from service.deployment import Deployment
 from service.models_wire import ChangeReport, ModelReport, VersionReport
 from service.registry import Changes
 from service.registry_report import report
+from service.rollout_text import told as told_plan
 
 LAST = 8
 """Changes that the table shows."""
@@ -89,6 +90,19 @@ def promote(directory: Path, name: str, version: str, alias: str, *, by: str | N
         console.print(f"  {alias} is version {version} already; nothing was changed")
     else:
         say_changed(name, alias, before, after)
+
+
+def roll_out(directory: Path, name: str, version: str, alias: str, plan: Plan, *, by: str | None, why: str) -> None:
+    if alias != PRODUCTION:
+        raise RegistryError(f"--steps: goes with the alias {PRODUCTION} only, and not with {alias}")
+    changes = changes_of(directory, by)
+    with refusing(), step(f"Checking {name}@{version}"):
+        before, _ = changes.roll_out(name, version, plan, why)
+    console.print(
+        f"  {name}: version {version} gets {told_plan(plan)}. The service that runs takes the steps, or goes back to "
+        f"{before.aliases[PRODUCTION]}; `endcap models list {name}` shows how far it is",
+        soft_wrap=True, markup=False,
+    )  # fmt: skip
 
 
 def rollback(directory: Path, name: str, alias: str, *, by: str | None, why: str) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from service.errors import AdminDisabled, NotReady, Unauthorized
+from service.errors import AdminDisabled, FieldError, InvalidRequest, NotReady, Unauthorized
 from service.http.respond import body
 from service.http.strict import StrictDecoder
 from service.models_wire import Changed, ChangeRequest, ModelsReport
@@ -49,6 +49,8 @@ class ModelsApi:
     async def rollback(self, request: web.Request) -> web.Response:
         self.admit(request)
         asked = await self.asked(request)
+        if asked.plan is not None:
+            raise InvalidRequest(FieldError("plan", "going back has no steps"))
         return answer(await self.ready().rollback(request.match_info["name"], asked, whose(request)))
 
     def admit(self, request: web.Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class World:
     def after(self, seconds: float) -> tuple[str, float]:
         """Production's version and the rollout's share (0: none), so many seconds later."""
         self.now += seconds
-        self.guard.look()
+        asyncio.run(self.guard.look())
         state = self.registry.read("default")
         return state.aliases["production"], state.rollout.share if state.rollout else 0.0
 
@@ -107,6 +108,22 @@ def test_too_few_answers_are_waited_for(made: Made) -> None:
     assert world.after(3600) == ("1", 0.01)
     world.answer(1)
     assert world.after(0) == ("1", 0.1)
+
+
+def test_a_rule_of_which_too_little_was_seen_holds_a_step_but_the_last(made: Made) -> None:
+    """At the last step nobody gets production's answers any more: there is nothing to agree with."""
+    world, who = made(overlap=0.5), {"model": "default", "version": "2", "placement": "home"}
+    world.after(0)
+    for share, further in ((0.01, 0.1), (0.1, 1.0)):
+        world.answer(500)
+        world.add("endcap_shadow_overlap_count", 199, **who)
+        world.add("endcap_shadow_overlap_sum", 199, **who)
+        assert world.after(3600) == ("1", share)
+        world.add("endcap_shadow_overlap_count", 1, **who)
+        assert world.after(0) == ("1", further)
+        world.after(0)
+    world.answer(500)
+    assert world.after(61) == ("2", 0.0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -169,3 +170,45 @@ def test_deleted_files_are_gone_and_the_number_is_not_given_again(shop: Path) ->
     assert [one.name for one in (shop / "models" / "default" / "3").iterdir()] == ["manifest.json"]
     assert "is missing" in refused(shop, "restore", "default", "3")
     assert save_untrained(shop / "models").name == "4"
+
+
+def test_a_promotion_in_steps_is_begun_shown_and_ended_by_a_rollback(shop: Path) -> None:
+    said(shop, "promote", "default", "1")
+    told = said(shop, "promote", "default", "2", "--steps", "1,10,100", "--hold", "2m", "--rules", "p99=50ms,errors=1%")
+    assert "version 2 gets 1 %, 10 %, 100 % of the shoppers, each for at least 120 s and 200 answers" in told
+    assert "p99 50 ms, errors 1 %. The service that runs takes the steps, or goes back to 1" in told
+    assert "rollout, 1 %" in said(shop, "list")
+    assert "being rolled out, at 1 %" in refused(shop, "promote", "default", "3", "--steps", "50,100")
+    assert "is rollout; promote another first" in refused(shop, "retire", "default", "2")
+    assert "the rollout of 2 has ended" in said(shop, "rollback", "default")
+    assert production(shop) == "1" and Registry(shop / "models").read("default").rollout is None
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--steps", "1,x"], "--steps 1,x: percentages are expected, such as 1,10,50,100"),
+        (["--steps", "10,1,100"], "steps must grow and end at all shoppers"),
+        (["--steps", "1,10"], "steps must grow and end at all shoppers"),
+        (["--steps", "0,100"], "--steps 0,100, --hold 5m, --least 200: "),
+        (["--steps", "100", "--hold", "5"], "--hold: '5' is no duration, such as 50ms, 30s or 5m"),
+        (["--steps", "100", "--least", "0"], "--least 0: "),
+        (["--steps", "100", "--rules", "p99=5"], "--rules p99=5: '5' is no duration"),
+        (["--steps", "100", "--rules", "p98=5ms"], "'p98' is none of p99, errors, degraded, defaulted, overlap"),
+        (["--steps", "100", "--rules", "errors=2"], "--rules errors=2: a share is expected, such as errors=1%"),
+        (["--steps", "100", "--rules", "errors=1%,errors=2%"], "errors is there twice"),
+        (["--steps", "100", "--alias", "candidate"], "--steps: goes with the alias production only"),
+    ],
+)
+def test_a_slip_in_a_plan_is_one_line_that_names_it(shop: Path, options: list[str], line: str) -> None:
+    said(shop, "promote", "default", "1")
+    assert line in refused(shop, "promote", "default", "2", *options)
+
+
+def test_what_a_placement_stands_on_is_not_retired(shop: Path) -> None:
+    said(shop, "promote", "default", "3")
+    for place, setting in (("home", "split = { 2 = 0.5, 3 = 0.5 }"), ("similar", 'shadow = { version = "1" }')):
+        path = shop / "endcap.toml"
+        path.write_text(re.sub(rf"(?m)^(\[placements.{place}\].*)$", rf"\1\n{setting}", path.read_text()))
+    assert "placements.home.split" in refused(shop, "retire", "default", "2")
+    assert "placements.similar.shadow" in refused(shop, "retire", "default", "1")

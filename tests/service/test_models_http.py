@@ -85,6 +85,7 @@ async def test_a_promotion_and_a_rollback_answer_with_what_stands_now(here: Clie
     first = await here.post(PROMOTE.format("2"), {"why": "longer histories"}, headers=WITH_KEY)
     assert first == {
         "name": "default", "alias": "production", "version": "2", "before": None, "generation": 1, "changed": True,
+        "share": None,
     }  # fmt: skip
     assert not (await here.post(PROMOTE.format("2"), headers=WITH_KEY))["changed"]
     await here.post(PROMOTE.format("3"), headers=WITH_KEY)
@@ -201,3 +202,18 @@ def test_a_key_that_cannot_be_used_is_one_line_that_does_not_say_it(
     (tmp_path / "empty").touch()
     with pytest.raises(ConfigError, match=r"admin\.key_file: the key has 0 bytes"):
         admin_key(tmp_path, AdminConfig(key_file="empty"))
+
+
+async def test_a_promotion_in_steps_is_begun_over_http(here: Client, shop: Path, quick: None) -> None:
+    await here.post(PROMOTE.format("2"), headers=WITH_KEY)
+    plan = {"steps": [0.1, 1], "hold_s": 600, "rules": {"errors": 0.01}}
+    made = await here.post(PROMOTE.format("3"), {"plan": plan}, headers=WITH_KEY)
+    assert (made["version"], made["share"]) == ("2", 0.1)
+    rollout = json.loads((await here.get("/v1/models"))[1])["models"][0]["rollout"]
+    assert (rollout["version"], rollout["plan"]["steps"], rollout["plan"]["rules"]["errors"]) == ("3", [0.1, 1], 0.01)
+    for path, body, said in (
+        (PROMOTE.format("3"), {"plan": {"steps": [0.5, 0.1, 1]}}, "must grow"),
+        (PROMOTE.format("3"), {"plan": plan, "alias": "candidate"}, "a plan is for production only"),
+        (ROLLBACK, {"plan": plan}, "going back has no steps"),
+    ):
+        assert said in str(await here.post(path, body, status=422, headers=WITH_KEY))

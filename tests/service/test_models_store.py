@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from ranking.errors import BundleError, RegistryError
 from ranking.object_store import ObjectStore
 from ranking.registry import FILE, Registry, point
 from ranking.versions import load_versions
-from service import mirror
+from service import mirror, mirror_keeper
 from service.commands import models
 from service.config import read_config
 from service.console import console
 from service.mirror import mirrored
+from service.mirror_keeper import MirrorKeeper
 from service.registry import registry_to_load
 from tests.service.conftest import save_untrained
 from tests.service.test_lean import apart
@@ -44,7 +46,7 @@ def test_a_service_gets_what_it_loads_and_no_more(store: Registry, tmp_path: Pat
     found = bring(store, tmp_path / "cache")
     assert found.versions("default") == ["1", "3"]
     loaded = load_versions(found, ["default"], 1)
-    assert (loaded.current, loaded.generations) == ({"default": "1"}, {"default": 1})
+    assert (loaded.current, loaded.generations) == ({"default": "1", "default@production": "1"}, {"default": 1})
     assert bring(store, tmp_path / "cache", "default@2").versions("default") == ["1", "2", "3"]
 
 
@@ -120,3 +122,29 @@ def test_a_child_that_says_nothing_is_told_by_its_last_line(tmp_path: Path, monk
     monkeypatch.setattr(mirror, "child", lambda _, argument: child("service.nothing", argument))
     with pytest.raises(RegistryError, match=r"service\.nothing"):
         mirrored("memory://x", tmp_path, ["default"], 1)
+
+
+async def test_a_store_is_followed_while_a_service_runs(
+    store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one process of a machine, and by another as soon as that one ends."""
+    monkeypatch.setattr(mirror_keeper, "AGAIN_S", 0.05)
+    cache = bring(store, tmp_path / "cache")
+    first, second = (MirrorKeeper(store.home("")[:-1], tmp_path / "cache", ["default"], 1) for _ in range(2))
+    first.start()
+
+    async def stands(version: str) -> None:
+        async with asyncio.timeout(60):
+            while cache.read("default").aliases.get("production") != version:
+                await asyncio.sleep(0.05)
+        load_versions(cache, ["default"], 1)
+
+    store.change("default", lambda state: point(state, "production", "1", ["1", "2"]))
+    await stands("1")
+    second.start()
+    await asyncio.sleep(0.2)
+    assert first.process is not None and second.process is None
+    await first.stop()
+    store.change("default", lambda state: point(state, "production", "2", ["1", "2"]))
+    await stands("2")
+    await second.stop()
