@@ -160,9 +160,15 @@ def aliased(name: str, state: State, usable: list[str]) -> dict[str, str]:
 
 def needed(state: State, there: list[str], keep: int) -> list[str]:
     """The versions to have loaded, whatever placements say."""
-    named = [*state.aliases.values(), *([state.rollout.version] if state.rollout else [])]
+    named = [*state.aliases.values(), *([state.rollout.version] if state.rollout else []), *before(state)]
     usable = present(state, there)
     return list(dict.fromkeys([*usable[-keep:], *(one for one in named if one in usable)]))
+
+
+def before(state: State) -> list[str]:
+    """What stood on `production` until the last promotion: a rollback must not have to load it."""
+    promotions = (one for one in reversed(state.history) if one.alias == PRODUCTION)
+    return [version for version in (next((one.before for one in promotions), None),) if version]
 
 
 def load(registry: Registry, name: str, version: str) -> Bundle:

@@ -69,7 +69,7 @@ class Follower:
         self.stamps: dict[str, Hashable] = {}
         self.targets: dict[str, Target] = {}
         self.leaving: dict[str, tuple[Bundle, float]] = {}
-        self.swaps = 0
+        self.swaps = self.described = 0
         self.task: asyncio.Task[None] | None = None
         self.loading: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()
@@ -108,6 +108,9 @@ class Follower:
         for name in self.versions.bundles:
             self.note(name)
         missing = [(name, one) for name, to in self.targets.items() for one in self.settle(name, to)]
+        if self.described != self.swaps:
+            self.described = self.swaps
+            await asyncio.to_thread(self.describe, self.versions.resolve(next(iter(self.versions.current))))
         if missing and self.loading is None:
             self.loading = asyncio.create_task(self.load(*missing[0]))
         await self.let_go()
@@ -152,9 +155,8 @@ class Follower:
         changed = {model: one for model, one in current.items() if versions.current.get(model) != one}
         versions.current, versions.rollouts = {**versions.current, **current}, rollouts
         for model, one in changed.items():
-            self.swaps += 1
+            self.swaps += model in versions.wanted
             log.info("%s answers with version %s from now on", model, one)
-            self.describe(loaded[one])
         kept = {*to.needed, *(versions.current[model] for model in to.current if model in versions.current)}
         for version, bundle in [*loaded.items()]:
             if version not in kept:
@@ -176,7 +178,9 @@ class Follower:
     async def load(self, name: str, version: str) -> None:
         """Brings a version in, or refuses it."""
         try:
-            newcomer = await self.entrance.bring_in(name, version, lambda one: self.reads.fits(one.fit))
+            loaded = self.versions.bundles[name]
+            sibling = loaded.get(next(iter(self.targets[name].current.values()), ""), next(iter(loaded.values())))
+            newcomer = await self.entrance.bring_in(name, version, sibling, lambda one: self.reads.fits(one.fit))
             self.admit(newcomer)
         except Exception as error:  # noqa: BLE001 - whatever a user's model raises: the old one goes on
             expected = isinstance(error, RankingError | FeaturesError)

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,10 +24,11 @@ from typing import Protocol
 from features.catalogue import Catalogue
 from features.errors import FeatureStoreError
 from features.facts import Feast
-from features.popularity import Counted, Popularity
+from features.popularity import NAMES, Counted, Popularity
 from ranking.batcher import InlineEngine, LocalEngine, hold_to_one_core
 from ranking.bundle import Bundle
 from ranking.engine import BatchPath
+from ranking.inherited import inherit
 from ranking.items import STATS_AT
 from ranking.live import Change
 from ranking.registry import Registry
@@ -83,11 +84,13 @@ class Warmer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """A version that may answer. `fit`: what must be read for it."""
+    """A version that may answer. `fit`: what must be read for it; `uncounted`: items of which only the store knows what
+    has been counted."""
 
     bundle: Bundle
     path: BatchPath
     fit: Fit
+    uncounted: Iterable[str]
 
 
 @dataclass(slots=True)
@@ -107,8 +110,9 @@ class Entrance:
     lock: Path | None = None
     by_engine: Warmer | None = None
 
-    async def bring_in(self, name: str, version: str, check: Callable[[Newcomer], None]) -> Newcomer:
-        """Loads a version and has it ready with the engine, where nobody asks for it yet. `check` may refuse it.
+    async def bring_in(self, name: str, version: str, sibling: Bundle, check: Callable[[Newcomer], None]) -> Newcomer:
+        """Loads a version and has it ready with the engine, where nobody asks for it yet. `check` may refuse it;
+        `sibling` is one that answers.
 
         Raises BundleError or FeaturesError, and whatever a user's model raises.
         """
@@ -118,7 +122,8 @@ class Entrance:
                 async def apart(do: Callable[[], None]) -> None:
                     await asyncio.get_running_loop().run_in_executor(pool, do)
 
-                newcomer = await asyncio.get_running_loop().run_in_executor(pool, self.load, name, version)
+                await self.engine.do(lambda desk: None)  # what came before is in the sibling then
+                newcomer = await asyncio.get_running_loop().run_in_executor(pool, self.load, name, version, sibling)
                 check(newcomer)
                 # What the store holds comes before what came meanwhile, which is newer.
                 path, held = newcomer.path, [await self.changes_held(), await self.counts_held(newcomer)]
@@ -139,11 +144,12 @@ class Entrance:
                 await self.by_engine([newcomer.bundle])
         return newcomer
 
-    def load(self, name: str, version: str) -> Newcomer:
+    def load(self, name: str, version: str, sibling: Bundle) -> Newcomer:
         """Raises BundleError where the version is damaged or does not fit the Feast registry, or FeaturesError."""
         bundle = load(self.registry, name, version)
         found = fit(self.feast.facts(), Versions({name: {version: bundle}}, {bundle.key: version}))
-        return Newcomer(bundle, self.make(bundle), found)
+        uncounted = None if found.item_view is None else inherit(bundle, sibling, NAMES)
+        return Newcomer(bundle, self.make(bundle), found, bundle.items.ids if uncounted is None else uncounted)
 
     async def changes_held(self) -> Changes | None:
         """What all item changes so far say together; None where the store does not say in time."""
@@ -155,7 +161,7 @@ class Entrance:
         return [(one.item_id, one.facts) for one in found]
 
     async def counts_held(self, newcomer: Newcomer) -> Changes | None:
-        """What is counted of the version's items, likewise."""
+        """What is counted of those of the version's items of which nobody here knows, likewise."""
         if newcomer.fit.item_view is None:
             return ()
         found: list[Change] = []
@@ -165,7 +171,7 @@ class Entrance:
 
         try:
             async with asyncio.timeout(COUNTS_S):
-                await self.popularity.hand_over(newcomer.bundle.items.ids, take)
+                await self.popularity.hand_over(newcomer.uncounted, take)
         except (TimeoutError, FeatureStoreError):
             return None
         return found
