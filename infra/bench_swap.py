@@ -199,10 +199,11 @@ async def play(
 
 
 def show_swaps(shop: Shop, pid: int, swaps: int) -> None:
-    """Memory while a new version is there beside the old one, and once that has gone; change after change."""
+    """Memory while a version that was never there comes in, and once the oldest one has gone; change after change."""
     figures = [resident(pid)]
     for turn in range(swaps):
-        shop.set(PRODUCTION, "12"[(turn + 1) % 2])
+        shop.add(str(turn + 3))
+        shop.set(PRODUCTION, str(turn + 3))
         figures.append(max(resident(pid) for _ in sampled(SETTLE_S)))
         time.sleep(SETTLE_S)
         figures.append(resident(pid))

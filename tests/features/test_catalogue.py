@@ -152,3 +152,14 @@ async def test_who_fell_behind_a_trimmed_stream_reads_the_hash_again(
     assert shop.seen["lost"]["removed"] is True
     await shop.say("after", price=9.0)
     await shop.learns("after", price=9.0)
+
+
+async def test_who_starts_over_is_handed_all_so_far_again(shop: Shop) -> None:
+    await shop.say("a", removed=True)
+    shop.follower.start(shop.apply)
+    await shop.learns("a", removed=True)
+    shop.seen.clear()
+    shop.follower.start_over()
+    await shop.learns("a", removed=True)
+    await shop.say("b", removed=True)
+    await shop.learns("b", removed=True)

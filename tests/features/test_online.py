@@ -219,3 +219,21 @@ async def test_closing_ends_reads_in_flight(valkey: Server) -> None:
     await one.close()
     done, _ = await asyncio.wait({reading}, timeout=5)
     assert done, "a caller was left waiting"
+
+
+async def test_a_reply_is_read_by_the_plan_that_asked_for_it(client: Any, valkey: Server) -> None:
+    """Also where another plan has come meanwhile, and also a reply that is remembered."""
+    stamps = {timestamp_field(view): timestamp(int(NOW)) for view in ("v", "z")}
+    await put(
+        client, "changing", {**stamps, feature_field("v", "who"): text("me"), feature_field("z", "what"): text("x")}
+    )
+    one = OnlineReader(Pipeline(valkey.host, valkey.port), PLAN, remember=2, now=lambda: NOW)
+    other = ReadPlan(PLAN.project, PLAN.join_key, [View("z", ("what",), None), *PLAN.views])
+    reading = asyncio.create_task(one.read("changing"))
+    await asyncio.sleep(0)
+    one.plan = other
+    assert (await reading).values == {"v:who": "me"}
+    remembered = one.last_known("changing")
+    assert remembered is not None and remembered.values == {"v:who": "me"}
+    assert (await one.read("changing")).values == {"v:who": "me", "z:what": "x"}
+    await one.close()

@@ -131,3 +131,13 @@ async def test_what_cannot_be_read_is_passed_over() -> None:
     assert counted("i", [None, *[None] * 5]) is None
     assert counted("i", [b"\x99", *[None] * 5]) is None
     assert counted("i", [b"\x08\x05", b"\x20\x07", *[None] * 4]) == Counted("i", 5.0, {"events_30d": 7})
+
+
+async def test_who_starts_over_reads_all_again(store: Store) -> None:
+    await count(store, bought("i00001", 3))
+    one = Follower(store)
+    await one.until(i00001=3)
+    one.told.clear()
+    one.popularity.start_over()
+    await one.until(i00001=3)
+    await one.popularity.stop()

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
+import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -24,6 +31,8 @@ from service.prepared import prepare
 from tests.ranking.factory import make_trained
 from tests.service.conftest import MAX_AGE_S, Client
 from tests.service.test_http import ids
+from tests.service.test_supervisor import BODY, children, post
+from tests.service.test_supervisor import until as wait_for
 
 LETTERS = "?abcdefg"
 """By version, what its items' ids begin with."""
@@ -369,3 +378,35 @@ async def test_a_newer_version_waits_for_somebody_to_say_so(shop: Path) -> None:
         await until(loaded)
         for _ in range(3):
             assert version_of(await client.recommend(user_id="u3", placement="home", count=5)) == "1"
+
+
+def answering(url: str) -> set[str]:
+    """The versions of thirty answers, each on a connection of its own."""
+    found = set()
+    for _ in range(30):
+        request = urllib.request.Request(f"{url}/v1/recommendations", BODY, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=5) as response:
+            found.add(msgspec.json.decode(response.read())["model"]["version"])
+    return found
+
+
+def test_every_worker_follows_and_so_does_one_that_takes_a_dead_ones_place(shop: Path) -> None:
+    command = [sys.executable, "-m", "service.cli", "serve", "--dir", str(shop), "--port", "0", "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "answers at" in line)
+        (url,) = re.findall(r"http://[\d.:]+", line)[:1]
+        try:
+            wait_for(lambda: all(post(url) == 200 for _ in range(30)))
+            save_version(shop / "models", 2)
+            promote(shop, "2")
+            wait_for(lambda: answering(url) == {"2"})
+            (zygote,) = children(process.pid)
+            for killed in children(zygote):
+                os.kill(killed, signal.SIGKILL)
+                wait_for(lambda killed=killed: killed not in children(zygote) and len(children(zygote)) == 2)  # type: ignore[misc]
+                wait_for(lambda: all(post(url) == 200 for _ in range(30)))
+                assert answering(url) == {"2"}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
