@@ -228,7 +228,8 @@ def begin(state: State, version: str, plan: Plan, there: list[str], *, by: str =
     point(state, PRODUCTION, version, there)
     rollout = Rollout(version, plan.steps[0], datetime.now(UTC), plan)
     said = f"{share_of(plan.steps[0])} of {', '.join(map(share_of, plan.steps))}" + (f": {why}" if why else "")
-    return replace(state, rollout=rollout).noted("rollout", version, alias=PRODUCTION, by=by, why=said)
+    before = state.aliases[PRODUCTION]
+    return replace(state, rollout=rollout).noted("rollout", version, alias=PRODUCTION, before=before, by=by, why=said)
 
 
 def step(state: State, *, by: str, why: str) -> State:
@@ -241,8 +242,8 @@ def step(state: State, *, by: str, why: str) -> State:
         before = state.aliases.get(PRODUCTION)
         done = replace(state, aliases={**state.aliases, PRODUCTION: rollout.version}, rollout=None)
         return done.noted("promote", rollout.version, alias=PRODUCTION, before=before, by=by, why=why)
-    on = replace(rollout, share=further[0], since=datetime.now(UTC))
-    return replace(state, rollout=on).noted("step", on.version, alias=PRODUCTION, by=by, why=why)
+    on, before = replace(rollout, share=further[0], since=datetime.now(UTC)), state.aliases.get(PRODUCTION)
+    return replace(state, rollout=on).noted("step", on.version, alias=PRODUCTION, before=before, by=by, why=why)
 
 
 def abandon(state: State, *, by: str, why: str) -> State:
