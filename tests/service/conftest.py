@@ -62,7 +62,8 @@ def quick_starts() -> Iterator[None]:
         return timed[key]
 
     def trace_once(module: nn.Module, examples: Sequence[Sequence[torch.Tensor]]) -> Callable[..., Any]:
-        weights = [(name, tuple(one.shape), one.numpy().tobytes()) for name, one in module.state_dict().items()]
+        all_of_it = [*module.named_parameters(), *module.named_buffers()]  # the items' table too, which is not saved
+        weights = [(name, tuple(one.shape), one.detach().numpy().tobytes()) for name, one in all_of_it]
         key = (type(module), repr(module), *weights)
         if key not in compiled:
             compiled[key] = traced(module, examples)

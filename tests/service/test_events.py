@@ -183,7 +183,7 @@ async def test_events_that_are_not_in_the_features_in_time_are_said_to_be_missin
     items, degraded = await recent(client, "u2", token)
     assert degraded == ["context"] and items and items[-1] != "i00019"
     assert client.app.api.answers.recommender is not None
-    other = Consumer(client.app._pipeline(), "deployment")  # nothing is left for the tests after this one
+    other = Consumer(client.app.pipeline(), "deployment")  # nothing is left for the tests after this one
     other.start()
     assert await client.app.api.answers.recommender.shoppers.applied.wait(token, 60.0)
     await other.stop()

@@ -159,7 +159,7 @@ async def test_a_store_that_is_slow_is_waited_for_and_makes_nobody_refused(clien
 
 async def test_connections_to_the_store_that_are_killed_cost_nobody_an_error(client: Client) -> None:
     """`CLIENT KILL` of every connection, again and again, under requests."""
-    killer = client.app._pipeline()
+    killer = client.app.pipeline()
 
     async def kill() -> None:
         for _ in range(5):
