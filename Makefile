@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-lookup bench-locust bench-memory bench-overload bench-peers bench-replay bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-lookup bench-locust bench-memory bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ bench-events: $(VENV)/.installed  ## events beside requests: how soon they are i
 
 bench-replay: $(VENV)/.installed  ## how late the client of `endcap replay` is, what a pause comes to, what a long log takes (DURATION= ROWS=)
 	$(BIN)/python -m infra.bench_replay --duration $(or $(DURATION),30) --rows $(or $(ROWS),100000)
+
+bench-swap: $(VENV)/.installed  ## a promotion and a rollback under 300 requests/s, two workers; two minutes (RATE= DURATION=)
+	$(BIN)/python -m infra.bench_swap --rate $(or $(RATE),300) --duration $(or $(DURATION),40)
 
 bench-overload: $(VENV)/.installed  ## twice what the service can do, two priorities, and a spike of ten times the load
 	$(BIN)/python -m infra.bench_overload --duration $(or $(DURATION),20)

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ CLIENTS = 8
 """Each keeps to one connection as long as it is answered in time; the kernel gives connections to workers at random."""
 WARM_S, SECOND_S, SETTLE_S = 2.0, 1.0, 4.0
 NAME = "default"
+PATIENT = r"\1\ntimeout_ms = 1000"
+"""So that only a request that is lost fails, and one that is slow is seen to be slow."""
 
 
 @dataclass
@@ -51,10 +54,14 @@ class Seen:
     """What came of requests: (when due, latency, version) in seconds; no version where no answer came."""
 
     rows: list[tuple[float, float, str]] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome) -> None:
-        answered = outcome.answer is not None and outcome.answer.status == 200
-        version = orjson.loads(outcome.answer.body)["model"]["version"] if answered and outcome.answer else ""
+        version = ""
+        if outcome.answer is not None and outcome.answer.status == 200:
+            version = orjson.loads(outcome.answer.body)["model"]["version"]
+        else:
+            self.failures[outcome.error or str(outcome.answer.status if outcome.answer else "")] += 1
         self.rows.append((outcome.at, outcome.latency, version))
 
     def line(self, what: str, start: float, end: float) -> float:
@@ -68,7 +75,7 @@ class Seen:
         """When, after `at`, the first and the last worker answered with this version."""
         new = [due + took for due, took, its in self.rows if its == version and due + took > at]
         until = at + 12.0
-        old = [due for due, _, its in self.rows if its != version and at < due < until]
+        old = [due for due, _, its in self.rows if its not in (version, "") and at < due < until]
         return (
             f"first answer after {min(new) - at:.2f} s, none of the old version {max(old, default=at) - at:.2f} s after"
         )
@@ -84,7 +91,8 @@ class Shop:
     def copy(source: Path, home: Path) -> Shop:
         shutil.copytree(source, home, ignore=shutil.ignore_patterns("log", "*.sock", "*.pid"))
         settings, store = home / "endcap.toml", home / "feature_repo" / "feature_store.yaml"
-        settings.write_text(re.sub(r"^keep = \d+", "keep = 1", settings.read_text(), flags=re.MULTILINE))
+        text = re.sub(r"^keep = \d+", "keep = 1", settings.read_text(), flags=re.MULTILINE)
+        settings.write_text(re.sub(r"^(\[placements\.home\].*)$", PATIENT, text, flags=re.MULTILINE))
         address = f"connection_string: 127.0.0.1:{free_port()}"
         store.write_text(re.sub(r"connection_string: \S+", address, store.read_text()))
         return Shop(home)
@@ -162,7 +170,8 @@ def under_load(shop: Shop, port: int, pid: int, users: Sequence[str], rate: floa
     taken = (stolen() or 0.0) - (stolen_s or 0.0)
     failed = sum(not version for *_, version in seen.rows)
     (promoted, _), (rolled_back, _) = changes
-    print(f"  {len(seen.rows)} requests at {rate:g}/s, {failed} failed; {taken:.1f} s stolen by the hypervisor")
+    what = f"{failed} failed {dict(seen.failures) or ''}"
+    print(f"  {len(seen.rows)} requests at {rate:g}/s, {what}; {taken:.1f} s stolen by the hypervisor")
     p99 = seen.line("before", WARM_S, promoted)
     for what, at, version in (("promotion", promoted, "2"), ("rollback", rolled_back, "1")):
         print(f"  {what}: {seen.change(at, version)}")

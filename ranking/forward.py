@@ -8,12 +8,13 @@ traced, so that a forward pass is one call into torch instead of one an operatio
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from ranking.batch import SIGNALS, Rows, Scores
 from ranking.bundle import Bundle, made_up
@@ -53,16 +54,16 @@ class Forward(Protocol):
 
 def forward(bundle: Bundle, device: torch.device) -> Forward:
     """The fastest that this bundle has on this device."""
-    by_torch = TorchForward(bundle, device)
     if device.type != "cpu":
-        return by_torch
+        return TorchForward(bundle, device)
     weights = fusible(bundle)
     faster: Forward | None = screened(bundle) if weights is None else FusedForward(bundle, *weights)
     if faster is None:
-        return by_torch
-    if (apart := difference(bundle, by_torch, faster)) > 1e-3:
+        return TorchForward(bundle, device)
+    # As they are: torch keeps what it has traced for as long as the process lives, megabytes a version.
+    if (apart := difference(bundle, TorchForward(bundle, device, trace=False), faster)) > 1e-3:
         log.warning("%s: the compiled models differ from torch's by %.2g; torch's are used", bundle.key, apart)
-        return by_torch
+        return TorchForward(bundle, device)
     return faster
 
 
@@ -129,17 +130,25 @@ class TorchForward:
 
     wants_signals = True
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+    tower: Callable[..., Any]
+    ranker: Callable[..., Any]
+
+    def __init__(self, bundle: Bundle, device: torch.device, *, trace: bool = True) -> None:
+        """`trace`: whether a forward pass is to be one call, which takes a while to make."""
         self.device, self.dimension = device, bundle.manifest.dimension
         tower, ranker = on_device(bundle.user_tower, device), on_device(bundle.ranker, device)
+        self.tower, self.ranker = self.traced(bundle, tower, ranker) if trace else (tower, ranker)
+        self.lay_out(bundle.items)
+
+    def traced(self, bundle: Bundle, tower: nn.Module, ranker: nn.Module) -> Sequence[Callable[..., Any]]:
+        device = self.device
         sizes = [made_up(bundle, batch, candidates) for batch, candidates in ((2, 7), (1, 11), (3, 5))]
         users = [[one.to(device) for one in user] for user, _ in sizes]
         with torch.inference_mode():
             ranked = [
                 [tower(*user), *(one.to(device) for one in rest)] for user, (_, rest) in zip(users, sizes, strict=True)
             ]
-        self.tower, self.ranker = traced(tower, users), traced(ranker, ranked)
-        self.lay_out(bundle.items)
+        return traced(tower, users), traced(ranker, ranked)
 
     def lay_out(self, items: ItemTable, rows: Rows | None = None) -> None:
         tables: list[npt.NDArray[Any]] = [np.ascontiguousarray(items.embeddings), items.dense, items.categorical]

@@ -27,6 +27,7 @@ from ranking.schema import Dense
 from ranking.train.save import save
 from service.app import SOURCES, App
 from service.config import read_config
+from service.newcomer import Entrance, Newcomer
 from service.prepared import prepare
 from tests.ranking.factory import make_trained
 from tests.service.conftest import MAX_AGE_S, Client
@@ -259,36 +260,45 @@ async def swap_items(client: Client) -> set[str]:
 
 
 @pytest.mark.parametrize("thread", [True, False])
-async def test_item_changes_before_and_during_a_swap_are_in_the_new_version(shop: Path, thread: bool) -> None:
-    names = [f"swap-{thread}-{number}-{time.time_ns()}" for number in range(30)]
+async def test_item_changes_before_and_during_a_swap_are_in_the_new_version(
+    shop: Path, thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that comes once the newcomer has read what the store holds, and before it answers."""
+    names = [f"swap-{thread}-{number}-{time.time_ns()}" for number in range(6)]
+    read = Entrance.counts_held
 
     async def say(name: str, **facts: Any) -> None:
         await client.post("/v1/items", {"items": [{"item_id": name, **facts}]}, 202)
 
+    async def shown(*wanted: str) -> None:
+        async def there() -> bool:
+            return await swap_items(client) == set(wanted)
+
+        await until(there)
+
+    async def between(entrance: Entrance, newcomer: Newcomer) -> Any:
+        found = await read(entrance, newcomer)
+        await say(names[1], removed=True)
+        await shown(*names[2:])  # by the old version, which has been told
+        return found
+
+    monkeypatch.setattr(Entrance, "counts_held", between)
     async with serving(shop, thread=thread) as client:
         for name in names:
             await say(name, title=name, category="swapped")
-
-        async def taken() -> bool:
-            return await swap_items(client) == set(names)
-
-        await until(taken)
-        for name in names[:10]:
-            await say(name, removed=True)
+        await shown(*names)
+        await say(names[0], removed=True)
         save_version(shop / "models", 2)
         promote(shop, "2")
-        left = names[10:]
-        while (await client.recommend(user_id="u3", placement="home", count=5))["model"]["version"] == "1":
-            if len(left) > 5:
-                await say(left.pop(0), removed=True)
-            await asyncio.sleep(0.01)
 
-        async def right() -> bool:
-            return await swap_items(client) == set(left)
+        async def taken_over() -> bool:
+            return (await client.recommend(placement="popular", count=5))["model"]["version"] == "2"
 
-        await until(right)
-        assert (await client.recommend(placement="popular", count=5))["model"]["version"] == "2"
-        for name in left:
+        await until(taken_over)
+        assert await swap_items(client) == set(names[2:])
+        await say(names[2], removed=True)
+        await shown(*names[3:])
+        for name in names[3:]:
             await say(name, removed=True)
 
 
@@ -362,6 +372,7 @@ async def test_a_service_that_starts_from_what_was_loaded_before_catches_up_befo
     async with aiohttp.ClientSession() as session:
         client = Client(app, session, f"http://127.0.0.1:{port}")
         assert version_of(await client.recommend(user_id="u3", placement="home", count=5)) == "2"
+    assert not prepared.paths  # whoever keeps it keeps no version that may go
     await app.stop()
 
 
