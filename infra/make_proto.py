@@ -1,4 +1,4 @@
-"""`make proto`: Python stubs of every file below proto/, into service/rpc/stubs. `--check` only says whether they are so.
+"""`make proto`: Python stubs of every file below proto/, into service/rpc/stubs. `--check` says whether they are so.
 
 protoc has generated modules import each other by the path of their proto file, which is no package of ours: that one
 line is rewritten.
