@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports tests test-long bench-open bench-events bench-growth bench-items bench-lookup bench-locust bench-memory bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports proto proto-check tests test-long bench-open bench-events bench-growth bench-items bench-lookup bench-locust bench-memory bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,7 +34,7 @@ demo: $(VENV)/.installed  ## a shop, its features, a model and the running servi
 
 test: check tests  ## everything that CI runs
 
-check: format lint types imports  ## formatting, lint, types, import contracts
+check: format lint types imports proto-check  ## formatting, lint, types, import contracts
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -47,6 +47,12 @@ types: $(VENV)/.installed
 
 imports: $(VENV)/.installed
 	$(BIN)/lint-imports --no-cache
+
+proto: $(VENV)/.installed  ## Python stubs of what proto/ says, into service/rpc/stubs
+	$(BIN)/python -m infra.make_proto
+
+proto-check: $(VENV)/.installed
+	$(BIN)/python -m infra.make_proto --check
 
 tests: $(VENV)/.installed
 	$(BIN)/pytest -m 'not slow' --durations=10
