@@ -67,9 +67,15 @@ def plain_message(message: Any) -> Any:
         return zoned(value.unix_timestamp, value.zone)
     if kind == "scalar_map_val":
         raise ValueError("a map whose keys are no strings has no form in JSON")
+    if kind.startswith("unix_timestamp"):  # Feast's server writes its mark of no time as a number
+        return time_or_none(value) if kind == "unix_timestamp_val" else [time_or_none(one) for one in value.val]
     if kind.endswith(("_list_val", "_set_val")):
         return [scalar(one) for one in value.val]
     return scalar(value)
+
+
+def time_or_none(value: int) -> int | None:
+    return None if value == NO_TIME else value
 
 
 def plain_map(message: Any) -> dict[str, Any]:

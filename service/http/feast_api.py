@@ -1,4 +1,4 @@
-"""The HTTP API of Feast's feature server, at its own paths: what a stock SDK reads whose online store is `type: remote`.
+"""The HTTP API of Feast's feature server, at its own paths: what a stock SDK reads if its online store is `remote`.
 
 What Feast has a class of error for is told in Feast's form, so that the SDK raises that class; the rest is problem
 details, which the SDK shows as they are.
@@ -30,8 +30,8 @@ class Desk(Protocol):
 
 
 class FeastApi:
-    """`POST /get-online-features`, `/push` and `/write-to-online-store`, and `GET /health`. `opened`: as endcap.toml says;
-    `desk` is set once the registry is known."""
+    """`POST /get-online-features`, `/push` and `/write-to-online-store`, and `GET /health`. `opened` is set before the
+    port opens, `desk` once the registry is known."""
 
     def __init__(self) -> None:
         self.opened = False

@@ -51,6 +51,15 @@ def test_every_kind_of_value_is_in_json_what_feasts_own_server_writes() -> None:
         assert json.dumps(plain(data), allow_nan=False) == json.dumps(_value_to_native(value)), value
 
 
+def test_no_time_is_null_where_feasts_server_writes_its_mark_of_it() -> None:
+    import_feast()
+    from feast.protos.feast.types import Value_pb2 as pb
+
+    assert plain(pb.Value(unix_timestamp_val=-(2**63)).SerializeToString()) is None
+    both = pb.Value(unix_timestamp_list_val=pb.Int64List(val=[1, -(2**63)]))
+    assert plain(both.SerializeToString()) == [1, None]
+
+
 PUSHED: list[tuple[str, Any]] = [
     ("STRING", "é"), ("INT32", -5), ("INT64", 2**63 - 1), ("FLOAT", 1.1), ("DOUBLE", 0.1), ("DOUBLE", 3),
     ("BOOL", False), ("STRING_LIST", ["a", ""]), ("STRING_LIST", []), ("INT64_LIST", [1, -2]), ("INT32_LIST", [3]),
