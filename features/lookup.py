@@ -102,26 +102,39 @@ def resolve(
     if len(lengths) != 1 or lengths == {0}:
         raise BadLookup("entities", "Expected at least one column, all of them of the same length, at least 1")
     rows = lengths.pop()
-    given = {offer.entities.get(name, name): (name, values) for name, values in entities.items()}
-    columns: dict[str, tuple[list[bytes], list[Any]]] = {}
-    groups: dict[tuple[str, ...], Group] = {}
-    for part, one in asked:
-        source = [part.join_keys.get(name, name) for name in sorted(one.view.join_keys)]
-        for kind, name in zip((one.view.join_keys[key] for key in sorted(one.view.join_keys)), source, strict=True):
-            if name not in columns:
-                columns[name] = column(given, name, kind, rows, part.view)
-        known = (*sorted(one.view.join_keys), "", *source)
-        if known not in groups:
-            head, its = key_head(sorted(one.view.join_keys)), [columns[name][0] for name in source]
-            groups[known] = Group(head, its, offer.project.encode(), [])
-        groups[known].views.append(one)
+    given: dict[str, tuple[str, Sequence[Any]]] = {}
+    for name, values in entities.items():
+        key = offer.entities.get(name, name)
+        if key in given:
+            raise BadLookup(f"entities.{name}", f"It is the join key {key}, which is given as {given[key][0]} as well")
+        given[key] = name, values
+    groups, understood = grouped(offer, asked, given, rows)
     others = set(offer.entities.values())  # which the answer has as well, as Feast's has
     echoed = [
-        Column(name, columns[name][1] if name in columns else list(values))
+        Column(name, understood.get(name, list(values)))
         for name, (_, values) in given.items()
-        if name in columns or name in others
+        if name in understood or name in others
     ]
-    return Lookup(rows, echoed, list(groups.values()))
+    return Lookup(rows, echoed, groups)
+
+
+def grouped(
+    offer: Offer, asked: Sequence[tuple[Part, Asked]], given: Mapping[str, tuple[str, Sequence[Any]]], rows: int
+) -> tuple[list[Group], dict[str, list[Any]]]:
+    """The views by the hashes that they lie in, and the values of each join key as they were understood."""
+    columns: dict[tuple[str, str], tuple[list[bytes], list[Any]]] = {}
+    groups: dict[tuple[tuple[str, str, str], ...], Group] = {}
+    for part, one in asked:
+        keys = [(key, part.join_keys.get(key, key), kind) for key, kind in sorted(one.view.join_keys.items())]
+        for _, name, kind in keys:
+            if (name, kind) not in columns:
+                columns[name, kind] = column(given, name, kind, rows, part.view)
+        if tuple(keys) not in groups:
+            its = [columns[name, kind][0] for _, name, kind in keys]
+            groups[tuple(keys)] = Group(key_head([key for key, _, _ in keys]), its, offer.project.encode(), [])
+        groups[tuple(keys)].views.append(one)
+    understood = {name: values for (name, _), (_, values) in columns.items()}
+    return list(groups.values()), understood
 
 
 def column(

@@ -16,6 +16,7 @@ from features.store import open_store, quiet
 from service.feast_desk import FeastDesk
 from tests.conftest import Server
 from tests.service.feast_shop import NOW, SHOPS, answering, make_feast_shop, remote_store, serving
+from tests.service.test_lean import ABSENT, apart
 
 USERS = [f"u{i}" for i in range(12)]
 ITEMS = [f"i{i:05d}" for i in range(200)]
@@ -169,6 +170,52 @@ async def test_a_row_that_cannot_be_read_spoils_itself_only(reads: Reads) -> Non
     await reads.desk.reader.pipeline.execute(encode(b"HSET", key, feature_field("user_profile", "orders"), b"\x20"))
     ours = await reads.ours(["user_profile:orders", "user_profile:country"], {"user_id": ["u1", "broken"]})
     assert [one[1] for one in ours["country"]] == ["PRESENT", "INVALID"]
+    with pytest.raises(Exception, match="Error parsing message"):
+        await reads.feasts(["user_profile:orders"], {"user_id": ["u1", "broken"]})
+
+
+async def test_a_join_key_that_is_left_out_is_told_where_feast_finds_nothing(reads: Reads) -> None:
+    """On purpose: Feast looks for an entity of the join keys that are there, which nobody has written."""
+    theirs = await reads.feasts(["pair:visits"], {"user_id": ["u1"]})
+    assert theirs["visits"] == [(None, "PRESENT", NEVER)]
+    found = await reads.ask(422, features=["pair:visits"], entities={"user_id": ["u1"]})
+    assert [one["path"] for one in found["errors"]] == ["entities.shop_id"]
+
+
+async def test_an_empty_list_is_null_for_the_sdk_which_fails_on_one(reads: Reads, feast_shop: Path) -> None:
+    """`feast_api.empty_lists` says which."""
+    frame = {
+        "user_id": ["empty"],
+        "event_timestamp": [NOW.isoformat()],
+        "item_ids": [[]],
+        "purchased_item_ids": [["a"]],
+    }
+    await reads.post("/write-to-online-store", {"feature_view_name": "user_recent", "df": frame})
+    features, entities = ["user_recent:item_ids", "user_recent:purchased_item_ids"], {"user_id": ["empty"]}
+    found = await reads.ours(features, entities)
+    assert found["item_ids"][0][:2] == ([], "PRESENT") and found == await reads.feasts(features, entities)
+    with pytest.raises(TypeError, match="Couldn't infer value type from empty value"):
+        await sdk(reads.remote.get_online_features, features, entities)
+    async with answering(feast_shop) as (url, desk):
+        other = Reads(feast_shop, url, desk, reads.session)
+        assert (await other.ours(features, entities))["item_ids"][0][:2] == (None, "PRESENT")
+        answer = await sdk(other.remote.get_online_features, features, entities)
+        assert answer.to_dict() == {"user_id": ["empty"], "item_ids": [None], "purchased_item_ids": [["a"]]}
+
+
+async def test_the_answer_is_what_openapi_says_it_is(reads: Reads) -> None:
+    import jsonschema
+
+    async with reads.session.get(reads.url + "/openapi.json") as response:
+        document = await response.json()
+    operation = document["paths"]["/get-online-features"]["post"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    answer = await reads.ask(
+        features=["user_profile:country", "pair:visits"], entities={"user_id": ["u1", "nobody"], "shop_id": [1, 1]},
+        include_feature_view_version_metadata=True,
+    )  # fmt: skip
+    jsonschema.Draft202012Validator({**document, **schema}).validate(answer)
+    assert set(document["paths"]) >= {"/push", "/write-to-online-store", "/health"}
 
 
 async def test_an_entity_named_by_its_entity_is_taken_as_feast_takes_it(reads: Reads) -> None:
@@ -243,6 +290,7 @@ async def test_the_sdks_own_reader_of_one_view_reads_here_too(reads: Reads) -> N
         (["user_profile:country"], {"user_id": ["u1", None]}, "RuntimeError", r"422.*entities.user_id\[1\].*None"),
         (["every_type:text"], {"shop_id": ["x"]}, "RuntimeError", r"422.*entities.shop_id\[0\].*64 bits"),
         (["user_profile"], {"user_id": ["u1"]}, "RuntimeError", r"422.*features\[0\].*Expected view:feature"),
+        (["user_profile:country"], {"user_id": ["u1"], "user": ["u2"]}, "RuntimeError", "422.*entities.user.*as well"),
         (["pair:visits"], {"user_id": ["u1"]}, "RuntimeError", "422.*entities.shop_id.*Missing"),
         (["doubled:twice"], {"user_id": ["u1"]}, "RuntimeError", "501.*on-demand"),
         (["user_profile@v2:country"], {"user_id": ["u1"]}, "RuntimeError", "501.*only the latest"),
@@ -296,6 +344,40 @@ async def test_more_entities_than_are_allowed_are_refused(feast_shop: Path) -> N
         await reads.ask(entities={"user_id": ["u1"] * 3}, features=["user_profile:country"])
         found = await reads.ask(422, entities={"user_id": ["u1"] * 4}, features=["user_profile:country"])
         assert "at most 3 entities, got 4 (feast_api.max_entities)" in found["detail"]
+
+
+SERVES = f"""
+import asyncio, sys
+from pathlib import Path
+from service.lean import keep_pandas_out
+keep_pandas_out()
+import aiohttp, msgspec
+from service.app import App
+from service.config import FeastApiConfig, read_config
+
+async def main():
+    config = read_config(Path(sys.argv[1]))
+    app = App(Path(sys.argv[1]), msgspec.structs.replace(config, feast_api=FeastApiConfig(enabled=True, push=True)))
+    port = await app.listen("127.0.0.1", 0)
+    await app.load()
+    frame = {{"at": ["2026-01-31T09:00:00Z"], "sales": [1.5]}}
+    asked = {{"features": ["every_type:raw", "every_type:seen"], "entities": {{"shop_id": [1]}}}}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{{port}}") as session:
+        for path, body in (
+            ("/get-online-features", asked),
+            ("/write-to-online-store", {{"feature_view_name": "world", "df": frame}}),
+        ):
+            async with session.post(path, json=body) as response:
+                assert response.status == 200, await response.text()
+    await app.stop()
+
+asyncio.run(main())
+print([one for one in {ABSENT!r} if one in sys.modules])
+"""
+
+
+def test_a_process_that_answers_feasts_clients_does_not_load_feast(feast_shop: Path) -> None:
+    assert apart(SERVES, str(feast_shop)) == "[]"
 
 
 async def test_ten_thousand_entities_are_answered_and_leave_nothing_behind(reads: Reads) -> None:
