@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports proto proto-check tests test-long bench-open bench-events bench-growth bench-items bench-lookup bench-locust bench-memory bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports proto proto-check tests test-long bench-events bench-feast-api bench-growth bench-items bench-locust bench-lookup bench-memory bench-open bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench-open: $(VENV)/.installed  ## 100 requests/s, open loop, against a demo sho
 
 bench-events: $(VENV)/.installed  ## events beside requests: how soon they are in an answer, and how many one core takes
 	$(BIN)/python -m infra.bench_events --duration $(or $(DURATION),30)
+
+bench-feast-api: $(VENV)/.installed  ## Feast's own feature server beside Endcap, by the same requests
+	$(BIN)/python -m infra.bench_feast_api
 
 bench-replay: $(VENV)/.installed  ## how late the client of `endcap replay` is, what a pause comes to, what a long log takes (DURATION= ROWS=)
 	$(BIN)/python -m infra.bench_replay --duration $(or $(DURATION),30) --rows $(or $(ROWS),100000)

@@ -3,6 +3,9 @@
 FeaturesError
  |- InputError             a file, row or column that cannot be read as what it should be
  |- NotWritten             a file that the disk refuses to take
+ |- BadLookup              features are asked for or pushed in a way that makes no sense
+ |- NotOffered             a view, a service or a push source that Feast does not have
+ |- NotServed              what Feast has, and only Feast's own server does
  |- FeatureStoreError      Redis or Feast did not answer, or answered with something unreadable
      |- FeatureStoreTimeout
      |- WrongType          one key is at fault, and not the server
@@ -35,6 +38,26 @@ class InputError(FeaturesError):
 
 class NotWritten(FeaturesError):
     """A file that could not be written, say on a full disk. `str()` is one line that names it."""
+
+
+class BadLookup(FeaturesError):
+    """Features are asked for or pushed in a way that makes no sense. `path` names the place: `entities.user_id[3]`."""
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path, self.message = path, message
+        super().__init__(f"{path}: {message}")
+
+
+class NotOffered(FeaturesError):
+    """What Feast's registry does not have. `kind`: the class of `feast.errors` that says so in Feast's own SDK."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+class NotServed(FeaturesError):
+    """What Feast offers, and is not done here."""
 
 
 class FeatureStoreError(FeaturesError):

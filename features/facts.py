@@ -19,6 +19,7 @@ from msgspec import Struct
 from features.child import child, last_line
 from features.errors import FeaturesError, InputError
 from features.freshness import ViewSpec, view_specs
+from features.offer import Offer, offered
 from features.registry import ServiceFeatures, service_features
 from features.store import YAML, open_store, quiet, registry
 
@@ -27,13 +28,14 @@ Stamp = tuple[int, int]
 
 class Facts(Struct, frozen=True):
     """`services`: by feature service and entity. `broken`: why a feature service could not be read. `specs`: every view
-    of one entity. `files`: what all that was read from, where it is files."""
+    of one entity. `files`: what all that was read from, where it is files. `offer`: what is read and pushed by name."""
 
     entities: tuple[str, ...]
     services: dict[str, dict[str, ServiceFeatures]]
     broken: dict[str, str]
     specs: list[ViewSpec]
     files: list[str]
+    offer: Offer
 
     def service(self, name: str, entity: str) -> ServiceFeatures:
         """Raises FeaturesError when there is no such service or entity, or Feast could not read it."""
@@ -68,7 +70,7 @@ def gather(repo: Path) -> Facts:
                 broken[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         sources = [str(getattr(view.batch_source, "path", "")) for view in store.list_feature_views()]
         files = [str(repo / YAML), str(registry(repo)), *(one for one in sources if one)]
-        return Facts(entities, services, broken, view_specs(store), files)
+        return Facts(entities, services, broken, view_specs(store), files, offered(store))
 
 
 class Feast:

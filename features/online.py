@@ -22,7 +22,7 @@ from features.layout import (
     key_maker,
     timestamp_field,
 )
-from features.pipeline import Pipeline, encode
+from features.pipeline import Pipeline, encode, hmget
 from features.user import Reading, UserFeatures, ViewState
 
 PING = encode(b"PING")
@@ -44,17 +44,15 @@ class ReadPlan:
         self.project, self.join_key, self.views = project, join_key, tuple(views)
         self.key = key_maker(project, join_key)
         self.fields = [field for view in views for field in self._fields(view)]
-        command = encode(b"HMGET", b"", *self.fields)
-        self.head, self.tail = command[: command.index(b"$0\r\n")], command[command.index(b"$0\r\n") + 6 :]
+        self.hmget = hmget(self.fields)
         self.references = [[f"{view.name}:{name}" for name in view.features] for view in views]
 
     def _fields(self, view: View) -> list[bytes]:
         return [timestamp_field(view.name), *(feature_field(view.name, name) for name in view.features)]
 
     def command(self, entity_id: str) -> bytes:
-        """The HMGET of one entity, encoded: only the key differs from one to the next."""
-        key = self.key(entity_id)
-        return b"%b$%d\r\n%b\r\n%b" % (self.head, len(key), key, self.tail)
+        """The HMGET of one entity, encoded."""
+        return self.hmget(self.key(entity_id))
 
     def decode(self, reply: Sequence[bytes | None], now: float) -> UserFeatures:
         """One HMGET reply -> features, at `now` seconds since the epoch. A value that is no value spoils its view."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -21,6 +21,17 @@ from features.errors import FeatureStoreError, FeatureStoreTimeout, WrongType
 def encode(*parts: bytes) -> bytes:
     """A command as RESP's array of bulk strings."""
     return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+
+
+def hmget(fields: Sequence[bytes]) -> Callable[[bytes], bytes]:
+    """key -> the HMGET of these fields of it, encoded: only the key differs from one to the next."""
+    command = encode(b"HMGET", b"", *fields)
+    head, tail = command[: command.index(b"$0\r\n")], command[command.index(b"$0\r\n") + 6 :]
+
+    def of(key: bytes) -> bytes:
+        return b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail)
+
+    return of
 
 
 class Pending:

@@ -99,24 +99,7 @@ return 1
 )
 """Tells those who follow items' counts (KEYS: items counted of late) that all may be others."""
 
-POPULARITY = (
-    TURN
-    + b"""
--- KEYS: items counted of late, then for each item its events, its purchases, its entity hash.
--- ARGV: field of the view's timestamp, (field, which of the two sets, window in microseconds) x 5, then for each item
---       its id, n, n x (time in microseconds, member, '1' for a purchase).
-local DAY30 = 2592000000000
-local function varint(n)
-  local out = {}
-  while n > 127 do out[#out + 1] = string.char(n % 128 + 128); n = math.floor(n / 128) end
-  out[#out + 1] = string.char(n)
-  return table.concat(out)
-end
-local function stamp(us)
-  local seconds, micros = math.floor(us / 1000000), us % 1000000
-  local out = seconds > 0 and '\\8' .. varint(seconds) or ''
-  return micros > 0 and out .. '\\16' .. varint(micros * 1000) or out
-end
+MICROS_OF = b"""
 local function micros_of(stamp) -- what is no timestamp is older than any
   local bytes = {string.byte(stamp, 1, -1)}
   local seconds, nanos, tag, value, shift = 0, 0, 0, 0, 1
@@ -133,6 +116,28 @@ local function micros_of(stamp) -- what is no timestamp is older than any
     end
   end
   return seconds * 1000000 + math.floor(nanos / 1000)
+end
+"""
+"""Of a serialized Timestamp."""
+
+POPULARITY = (
+    TURN
+    + MICROS_OF
+    + b"""
+-- KEYS: items counted of late, then for each item its events, its purchases, its entity hash.
+-- ARGV: field of the view's timestamp, (field, which of the two sets, window in microseconds) x 5, then for each item
+--       its id, n, n x (time in microseconds, member, '1' for a purchase).
+local DAY30 = 2592000000000
+local function varint(n)
+  local out = {}
+  while n > 127 do out[#out + 1] = string.char(n % 128 + 128); n = math.floor(n / 128) end
+  out[#out + 1] = string.char(n)
+  return table.concat(out)
+end
+local function stamp(us)
+  local seconds, micros = math.floor(us / 1000000), us % 1000000
+  local out = seconds > 0 and '\\8' .. varint(seconds) or ''
+  return micros > 0 and out .. '\\16' .. varint(micros * 1000) or out
 end
 local at = 17
 for k = 2, #KEYS, 3 do
@@ -175,3 +180,25 @@ return 1
 )
 """An item's events and purchases in windows that end at its newest event. Adding a member twice adds it once.
 What is counted anew is told to those who follow it."""
+
+PUSH = (
+    MICROS_OF
+    + b"""
+-- KEYS: for each row its entity's hash. ARGV: seconds that a hash lives ('0' for ever), field of the view's timestamp,
+--       then for each row its time in microseconds, its timestamp, k, k x field or value.
+local at = 3
+local written = 0
+for i = 1, #KEYS do
+  local count = tonumber(ARGV[at + 2])
+  local there = redis.call('HGET', KEYS[i], ARGV[2])
+  if not there or micros_of(there) < tonumber(ARGV[at]) then
+    redis.call('HSET', KEYS[i], ARGV[2], ARGV[at + 1], unpack(ARGV, at + 3, at + 2 + count))
+    if ARGV[1] ~= '0' then redis.call('EXPIRE', KEYS[i], ARGV[1]) end
+    written = written + 1
+  end
+  at = at + 3 + count
+end
+return written
+"""
+)
+"""How many rows are written; the others are not newer than what is there."""

@@ -44,7 +44,7 @@ from service.http.server import Api
 from service.metrics import Metrics
 from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
-from service.parts import open_catalogue, open_followed, open_intake, open_records
+from service.parts import open_catalogue, open_feast_api, open_followed, open_intake, open_records
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.reads import Reads
@@ -85,6 +85,7 @@ class App:
         self.metrics = Metrics()
         self.api = Api(self.metrics, self.why_not_ready, self.metrics.text, config.service.max_body_bytes)
         self.api.models.key = admin_key(directory, config.admin)
+        self.api.feast.opened = config.feast_api.enabled
         self.reader: OnlineReader | None = None
         self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
@@ -134,6 +135,8 @@ class App:
         self.reader = OnlineReader(self.pipeline(), plan, remember=config.features.remember_users)
         self.api.insight.reader = OnlineReader(self.pipeline(), fit.everything)
         applied = open_intake(self, plan.project)
+        if config.feast_api.enabled:
+            await open_feast_api(self, prepared.feast)
         desk = Desk(prepared.paths, prepared.policy)
         self.prepared, prepared.paths = None, {}  # whoever keeps it would keep versions that are gone
         self.engine = LocalEngine(desk) if config.engine.thread else InlineEngine(desk)

@@ -112,6 +112,18 @@ class CaptureConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_days: Annotated[float, Meta(gt=0)] = 7.0
 
 
+class FeastApiConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP API of Feast's own feature server: whether it is open, and for writing too; the most entities of a
+    request, the most rows of a push, and what either may take. `empty_lists`: what an empty list is in an answer."""
+
+    enabled: bool = False
+    push: bool = False
+    max_entities: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    max_push_rows: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    timeout_ms: Annotated[float, Meta(gt=0)] = 5000.0
+    empty_lists: Literal["null", "list"] = "null"
+
+
 class AdminConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Who may change by HTTP which version stands for what: who has the key, which is in an environment variable or,
     where one is named, in a file. Without a key nobody may."""
@@ -136,6 +148,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log: LogConfig = LogConfig()
     capture: CaptureConfig = CaptureConfig()
     admin: AdminConfig = AdminConfig()
+    feast_api: FeastApiConfig = FeastApiConfig()
     train: TrainConfig = TrainConfig()
 
 

@@ -12,6 +12,7 @@ ServiceError
  |- LogUnreadable      the serving log, which was asked about, cannot be read
  |- NotStored          events or item changes that the store did not take
  |- Overloaded         more requests are in flight than can be answered in time
+ |- DoorClosed         an API that endcap.toml does not open
  |- AdminDisabled      a change by HTTP where no admin key is set
  |- Unauthorized       a change by HTTP without the admin key
  |- DeadlineExceeded   no answer in time
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from features.errors import FeatureStoreError
+from features.errors import FeatureStoreError, NotServed
 from ranking.errors import (
     BundleError,
     EngineError,
@@ -101,6 +102,10 @@ class DeadlineExceeded(ServiceError):
     """No answer in the time that the request had."""
 
 
+class DoorClosed(ServiceError):
+    """An API that endcap.toml does not open."""
+
+
 class AdminDisabled(ServiceError):
     """A change by HTTP where no admin key is set."""
 
@@ -144,6 +149,8 @@ LOOKS: dict[type[Exception], Look] = {
     BundleError: Look(422, "version-refused", "The version fails its check; nothing was changed"),
     AdminDisabled: Look(403, "admin-disabled", "Nobody may change anything here by HTTP"),
     Unauthorized: Look(401, "unauthorized", "The admin key is missing or another", challenge='Bearer realm="endcap"'),
+    DoorClosed: Look(403, "door-closed", "This API is not open here"),
+    NotServed: Look(501, "not-supported", "Feast has it, and this service does not do it"),
     LogUnreadable: Look(503, "log-unreadable", "The serving log cannot be read", 1),
     NotStored: Look(503, "not-stored", "The store did not take it; send it again", 1),
     FeatureStoreError: Look(503, "store-unavailable", "The feature store does not answer", 1),

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 from features.applied import Applied
 from features.catalogue import Catalogue
 from features.consumer import Consumer
+from features.facts import Feast
 from features.freshness import Sampler, ViewSpec
 from features.intake import Intake
+from features.lookup import LookupReader
+from features.push import Pusher
 from ranking.batcher import InlineEngine, LocalEngine
 from ranking.registry import Registry, remote
 from ranking.versions import Versions
 from service.answer_log import LOG
 from service.answered import Answered
 from service.events import EventDoor
+from service.feast_desk import FeastDesk
 from service.freshness import Freshness
 from service.items import ItemDoor
 from service.mirror_keeper import MirrorKeeper
@@ -92,6 +96,16 @@ def open_intake(app: App, project: str) -> Applied:
     applied = Applied(app.pipeline(), project)
     app.closing.append(applied.close)
     return applied
+
+
+async def open_feast_api(app: App, feast: Feast) -> None:
+    """Opens the door for those who speak with Feast's feature server. Raises FeaturesError."""
+    offer = (await asyncio.to_thread(feast.facts)).offer
+    # Connections of its own, so that ten thousand entities do not stand before a shopper's features.
+    reader, pusher = LookupReader(app.pipeline()), Pusher(app.pipeline())
+    desk = app.api.feast.desk = FeastDesk(feast, reader, pusher, app.config.feast_api, offer)
+    desk.start()
+    app.closing.append(desk.stop)
 
 
 def open_catalogue(

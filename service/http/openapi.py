@@ -14,6 +14,7 @@ import msgspec
 from service.call import AFTER, PRIORITY, TIMEOUT
 from service.engine_wire import EngineReport
 from service.errors import LOOKS
+from service.feast_wire import GetOnlineFeaturesRequest, OnlineFeatures, PushRequest, WriteRequest, Written
 from service.freshness_wire import FreshnessReport, ViewReport
 from service.models_wire import Changed, ChangeRequest, ModelsReport
 from service.skew_wire import SkewReport
@@ -137,6 +138,23 @@ ENDPOINTS = {
         "admin key.",
         ChangeRequest, Changed, path={"name": "The model."}, admin=True,
     ),
+    "/get-online-features": Endpoint(
+        "Features by name, as Feast's own server gives them",
+        "Of many entities of any feature view or service; a stock Feast SDK with `online_store: {type: remote}` reads "
+        "here. Open where `feast_api.enabled` says so. A view, a service or a name that Feast would not take is told "
+        "in Feast's form, a JSON string, with 404 or 422.",
+        GetOnlineFeaturesRequest, OnlineFeatures,
+    ),
+    "/push": Endpoint(
+        "Rows for the feature views of a push source",
+        "Written to the online store where they are newer than what is there. Open where `feast_api.push` says so.",
+        PushRequest, Written,
+    ),
+    "/write-to-online-store": Endpoint(
+        "Rows for one feature view", "What a Feast SDK with a remote online store sends. As `/push`.",
+        WriteRequest, Written,
+    ),
+    "/health": Endpoint("Feast's API is open", "200 and no body once Feast's registry is known."),
     "/healthz": Endpoint("Alive", "200 as long as the process serves HTTP."),
     "/readyz": Endpoint("Ready", "200 once Redis answers and every bundle is loaded and warmed up, else 503."),
     "/metrics": Endpoint("Metrics", "Prometheus text format.", kinds=("text/plain",)),
@@ -147,6 +165,8 @@ ENDPOINTS = {
 def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
     """A request for each endpoint that takes a body, about items that the catalogue has."""
     asking = {"user_id": "u00001", "session": {"item_ids": item_ids[:2]}}
+    recent = {"user_id": ["u00001"], "event_timestamp": ["2026-01-31T09:00:00Z"], "item_ids": [item_ids[:2]],
+              "purchased_item_ids": [[]]}  # fmt: skip
     event = {"event_id": "e-1", "user_id": "u00001", "item_id": item_ids[0], "type": "view"}
     return {
         "/v1/recommendations": {**asking, "placement": "home", "count": 5, "explain": True},
@@ -155,6 +175,9 @@ def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
         "/v1/items": {"items": [{"item_id": item_ids[0], "in_stock": True}]},
         "/v1/models/{name}/versions/{version}/promote": {"alias": "production", "why": "longer histories"},
         "/v1/models/{name}/rollback": {"alias": "production", "why": "fewer carts"},
+        "/get-online-features": {"features": ["user_profile:country"], "entities": {"user_id": ["u00001"]}},
+        "/push": {"push_source_name": "user_recent_push", "df": recent},
+        "/write-to-online-store": {"feature_view_name": "user_recent", "df": recent},
     }
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from service.errors import NotReady, look
 from service.http.answers import Answers
 from service.http.console_page import ConsoleApi
+from service.http.feast_api import FeastApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
@@ -45,7 +46,7 @@ class Api:
         self.answers = Answers(observer, max_body_bytes)
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
         self.travel = TravelApi()
-        self.models = ModelsApi()
+        self.models, self.feast = ModelsApi(), FeastApi()
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
@@ -57,6 +58,7 @@ class Api:
         self.insight.add_to(app)
         self.travel.add_to(app)
         self.models.add_to(app)
+        self.feast.add_to(app)
         self.console.add_to(app)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)

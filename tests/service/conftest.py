@@ -82,9 +82,11 @@ def deployment(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Path
     return make_deployment(tmp_path_factory.mktemp("deployment"), valkey.address)
 
 
-def make_deployment(directory: Path, address: str) -> Path:
-    """A shop, its features online and two untrained versions."""
-    init(directory, "deployment", address)
+def make_deployment(directory: Path, address: str, project: str = "deployment", more: str = "") -> Path:
+    """A shop, its features online and two untrained versions. `more`: goes to the end of the Feast definitions."""
+    init(directory, project, address)
+    with (directory / "feature_repo" / "definitions.py").open("a") as definitions:
+        definitions.write(more)
     unhurried(directory)
     one = shop(items=ITEMS, start=datetime.now(UTC).replace(microsecond=0) - timedelta(days=40))
     write_shop(one, directory / "data")
