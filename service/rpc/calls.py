@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -71,10 +72,14 @@ async def ending(context: Any, endpoint: str) -> AsyncIterator[None]:
 
 
 async def abort(context: Any, found: Look, error: Exception, trace: Trace) -> None:
-    """Ends a call with the status and the details of an error. Raises grpc.aio.AbortError."""
+    """Ends a call with the status and the details of an error. Raises grpc.aio.AbortError, or CancelledError where the
+    client has gone meanwhile."""
     message = message_of(found, detail(found, error))
     told = details(found, message, getattr(error, "errors", ()))
-    await context.abort(CODES[found.status], message, ((DETAILS, told), (TIMING, trace.server_timing())))
+    try:
+        await context.abort(CODES[found.status], message, ((DETAILS, told), (TIMING, trace.server_timing())))
+    except grpc.aio.InternalError as gone:
+        raise asyncio.CancelledError from gone
 
 
 def looked(error: Exception, endpoint: str) -> Look:

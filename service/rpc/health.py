@@ -60,13 +60,13 @@ class Health:
 
     async def watch(self, _: Any, context: Any) -> None:
         """Each change, until the service stops, which is the last one."""
-        draining, last = self.patience.draining, None
+        draining, writer, last = self.patience.draining, self.patience.writer(context), None
         async with ending(context, SERVICE):
             name = await self.asked(context)
             while True:
                 stopping = draining.is_set()
                 if (status := await self.status(name)) != last:
-                    await self.patience.write(context, encoded(status))
+                    await writer.write(encoded(status))
                     last = status
                 if stopping:
                     return

@@ -16,8 +16,8 @@ from service.errors import DeadlineExceeded
 
 
 class Patience:
-    """`idle_s`: how long a stream may go without a message; `stall_s`: how long a first message, or the room for one of
-    ours, may take. For one event loop."""
+    """`idle_s`: how long a stream may go without a message; `stall_s`: how long a call's only message, the next of many
+    events, or the room for a reply may take. For one event loop."""
 
     def __init__(self, idle_s: float, stall_s: float) -> None:
         self.idle_s, self.stall_s = idle_s, stall_s
@@ -39,17 +39,35 @@ class Patience:
             self.waiting.discard(scope)
         return None if message is grpc.aio.EOF else message
 
-    async def write(self, context: Any, message: Any) -> None:
-        """Sends a message, once the client's window has room for it. Raises DeadlineExceeded where that takes too long:
-        so much of what nobody reads is kept, and no more."""
-        try:
-            async with asyncio.timeout(self.stall_s):
-                await context.write(message)
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"a reply was not taken in {self.stall_s:g} s") from error
+    def writer(self, context: Any) -> Writer:
+        return Writer(context, self.stall_s)
 
     def drain(self) -> None:
         """Nothing more is waited for; what has come is still answered."""
         self.draining.set()
         for scope in self.waiting:
             scope.reschedule(asyncio.get_running_loop().time())
+
+
+class Writer:
+    """Sends the messages of one call, one at a time, from however many tasks."""
+
+    def __init__(self, context: Any, stall_s: float) -> None:
+        self.context, self.stall_s = context, stall_s
+        self.lock = asyncio.Lock()
+        self.given_up = False
+
+    async def write(self, message: bytes) -> None:
+        """Returns once the client's window had room for it. Raises DeadlineExceeded where that took too long: of what
+        nobody reads so much is kept, and no more."""
+        async with self.lock:
+            if not self.given_up:  # else what is under way stays so, and gRPC takes no other
+                try:
+                    async with asyncio.timeout(self.stall_s):
+                        await self.context.write(message)
+                    return
+                except grpc.aio.InternalError as error:
+                    raise asyncio.CancelledError from error  # the client has gone, as gRPC is about to tell this call
+                except TimeoutError:
+                    self.given_up = True
+            raise DeadlineExceeded(f"a reply was not taken in {self.stall_s:g} s")

@@ -109,9 +109,10 @@ class RpcServer:
                 yield codec.decoded(reflection_pb2.ServerReflectionRequest, data)
 
         async def handle(_: Any, context: Any) -> None:
+            writer = self.patience.writer(context)
             async with ending(context, REFLECTION):
                 async for reply in servicer.ServerReflectionInfo(requests(context), context):
-                    await self.patience.write(context, reply.SerializeToString())
+                    await writer.write(reply.SerializeToString())
 
         method = grpc.stream_stream_rpc_method_handler(handle)
         return grpc.method_handlers_generic_handler(REFLECTION, {"ServerReflectionInfo": method})

@@ -32,13 +32,13 @@ class Streams:
 
     async def serve(self, context: Any) -> None:
         """Raises what ends the stream; a group where it came of several at once."""
-        caller, room, writing = Caller(context), asyncio.Semaphore(MOST_IN_FLIGHT), asyncio.Lock()
+        caller, room = Caller(context), asyncio.Semaphore(MOST_IN_FLIGHT)
+        writer = self.patience.writer(context)
 
         async def one(data: bytes, trace: Trace) -> None:
             try:
                 reply = await self.reply(data, caller, trace)
-                async with writing:
-                    await self.patience.write(context, reply.SerializeToString())
+                await writer.write(reply.SerializeToString())
             finally:
                 room.release()
 

@@ -60,9 +60,9 @@ def same(message: Any, answer: dict[str, Any]) -> None:
 REQUESTS: list[dict[str, Any]] = [
     {"user_id": "u1"},
     {"user_id": "nobody", "count": 500},
-    {"session": {"item_ids": ["i3", "i4"]}, "count": 5},
-    {"placement": "similar", "item_id": "i7", "count": 3},
-    {"user_id": "u2", "exclude_item_ids": ["i1", "i2"], "filter": {"price": {"min": 0.0, "max": 1e6}}},
+    {"session": {"item_ids": ["i00003", "i00004"]}, "count": 5},
+    {"placement": "similar", "item_id": "i00007", "count": 3},
+    {"user_id": "u2", "exclude_item_ids": ["i00001", "i00002"], "filter": {"price": {"min": 0.0, "max": 1e6}}},
     {"user_id": "u2", "model_version": "1", "explain": True, "count": 4},
     {"user_id": "u3", "context": {"country": "FR"}, "count": 4},
 ]
@@ -92,8 +92,10 @@ async def test_an_answer_is_that_of_http(rpc: Rpc, request_: dict[str, Any]) -> 
 
 
 async def test_a_rank_is_that_of_http(rpc: Rpc) -> None:
-    body = {"user_id": "u1", "item_ids": ["i5", "i1", "none", "i9"]}
-    same(await rpc.stub.Rank(pb.RankRequest(**body)), await rpc.http.post("/v1/rank", body))
+    body = {"user_id": "u1", "item_ids": ["i00005", "i00001", "none", "i00009"]}
+    found = await rpc.stub.Rank(pb.RankRequest(**body))
+    same(found, await rpc.http.post("/v1/rank", body))
+    assert {one.item_id for one in found.items} == {"i00005", "i00001", "i00009"}
 
 
 def test_a_client_without_a_loop_is_answered_too(deployment: Path) -> None:
@@ -135,7 +137,7 @@ async def test_an_answer_can_be_asked_why_like_any_other(rpc: Rpc) -> None:
 
 
 async def test_every_bad_field_is_named_as_over_http(rpc: Rpc) -> None:
-    body = {"user_id": "", "count": 501, "session": {"item_ids": ["i1", ""]}, "filter": {"price": {"min": -1.0}}}
+    body = {"user_id": "", "count": 501, "session": {"item_ids": ["i00001", ""]}, "filter": {"price": {"min": -1.0}}}
     over_http = await rpc.http.post("/v1/recommendations", body, 422)
     found = await refused(rpc.stub.Recommend(message_of(body)))
     assert found.code == Code.INVALID_ARGUMENT and found.info.reason == "invalid-request"
