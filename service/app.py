@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -44,7 +45,7 @@ from service.http.server import Api
 from service.metrics import Metrics
 from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
-from service.parts import open_catalogue, open_feast_api, open_followed, open_intake, open_records
+from service.parts import open_catalogue, open_feast_api, open_followed, open_intake, open_records, open_rpc
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.reads import Reads
@@ -57,6 +58,9 @@ from service.shopper import Shoppers
 from service.skew import Skew
 from service.travel import Traveller
 from service.warm_up import in_time, warm_up
+
+if TYPE_CHECKING:
+    from service.rpc.server import RpcServer
 
 SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Similar(), Popular(), New())
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
@@ -96,6 +100,7 @@ class App:
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
         self.capture = self.metrics.capture = self.api.answers.capture = capture_of(directory, config)
         self.runner: web.AppRunner | None = None
+        self.rpc: RpcServer | None = None
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.notices: list[str] = []
         self.draining = False
@@ -117,6 +122,7 @@ class App:
         await self.runner.setup()
         self.site = web.TCPSite(self.runner, host, port, backlog=1024, reuse_port=shared or None)
         await self.site.start()
+        self.rpc = await open_rpc(self, host, shared=shared)
         address: tuple[str, int] = self.runner.addresses[0]
         return address[1]
 
@@ -131,7 +137,7 @@ class App:
             prepared = await asyncio.to_thread(prepare, self.directory, config, SOURCES)
         self.feast = prepared.feast
         fit, self.versions, plan = prepared.fit, prepared.versions, prepared.fit.plan
-        self.notices = list(fit.notices)
+        self.notices += fit.notices
         self.reader = OnlineReader(self.pipeline(), plan, remember=config.features.remember_users)
         self.api.insight.reader = OnlineReader(self.pipeline(), fit.everything)
         applied = open_intake(self, plan.project)
@@ -249,12 +255,15 @@ class App:
     async def stop(self) -> None:
         """Unready first, then no new connections, then what is in flight is answered, then the rest ends."""
         self.draining = True
-        if self.runner is not None:
-            await self.site.stop()
-            await self.runner.cleanup()
+        await asyncio.gather(self.stop_http(), *([] if self.rpc is None else [self.rpc.stop()]))
         if self.follower is not None:
             await self.follower.stop()
         if self.engine is not None:
             await self.engine.stop()
         for close in reversed(self.closing):
             await close()
+
+    async def stop_http(self) -> None:
+        if self.runner is not None:
+            await self.site.stop()
+            await self.runner.cleanup()

@@ -37,6 +37,18 @@ class ServiceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Annotated[float, Meta(ge=0)] = 10.0
 
 
+class GrpcConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The gRPC door, on a port of its own at the host of `service`; without a port there is none. How many calls one
+    connection may have open, how long it lasts, and how long a client that says nothing, or takes nothing, is waited
+    for."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+    max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    max_connection_age_s: Annotated[float, Meta(ge=1, le=1_000_000)] = 1800.0
+    idle_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    stall_s: Annotated[float, Meta(gt=0, le=3_600)] = 5.0
+
+
 class FeaturesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The Feast repo; the most that an answer waits for the online store, whatever its budget leaves for it; and of how
     many shoppers a process remembers what the store last said, for when it says nothing."""
@@ -141,6 +153,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     placements: Annotated[dict[str, Placement], Meta(min_length=1)]
     service: ServiceConfig = ServiceConfig()
+    grpc: GrpcConfig = GrpcConfig()
     features: FeaturesConfig = FeaturesConfig()
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()

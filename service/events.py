@@ -6,15 +6,15 @@ What a row may be wrong in is found here; what is right goes to the intake, and 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from features.errors import FeatureStoreError
 from features.events import Event
 from features.intake import Accepted as Taken
-from service.errors import FieldError, InvalidRequest, MalformedBody, NotStored
+from service.errors import FieldError, InvalidRequest, MalformedBody, NotStored, ServiceError
 from service.http.strict import StrictDecoder, rows_of
 from service.wire import Accepted, EventRow, Rejected
 
@@ -22,6 +22,8 @@ MOST_EVENTS = 1_000
 LONGEST_LINE = 65_536
 LISTED = 1_000
 BATCH = 500
+Row = bytes | Mapping[str, Any] | ServiceError
+"""A row as JSON, as plain values, or what is wrong with it already."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DAY_US = 86_400_000_000
@@ -70,18 +72,22 @@ class EventDoor:
         return outcome.wire()
 
     async def lines(self, chunks: AsyncIterator[bytes]) -> Accepted:
-        """NDJSON, an event a line, of any length: no more than a few hundred lines are in memory at a time."""
+        """NDJSON, an event a line, of any length."""
+        return await self.rows(split(chunks))
+
+    async def rows(self, rows: AsyncIterator[Row]) -> Accepted:
+        """Any number of rows: no more than a few hundred are in memory at a time. Raises NotStored."""
         outcome = Outcome()
-        batch: list[bytes | None] = []
-        async for line in split(chunks):
-            batch.append(line)
+        batch: list[Row] = []
+        async for row in rows:
+            batch.append(row)
             if len(batch) == BATCH:
                 await self._take(batch, outcome)
                 batch = []
         await self._take(batch, outcome)
         return outcome.wire()
 
-    async def _take(self, rows: Sequence[bytes | None], outcome: Outcome) -> None:
+    async def _take(self, rows: Sequence[Row], outcome: Outcome) -> None:
         first, at = outcome.rows, self.now()
         events = []
         for index, row in enumerate(rows, first):
@@ -102,10 +108,10 @@ class EventDoor:
         outcome.duplicates += len(events) - new
         outcome.token = taken.token
 
-    def _event(self, row: bytes | None, now: int) -> Event:
-        if row is None:
-            raise MalformedBody(f"the line is longer than {LONGEST_LINE:,} bytes")
-        one: EventRow = self.decoder.decode(row)
+    def _event(self, row: Row, now: int) -> Event:
+        if isinstance(row, ServiceError):
+            raise row
+        one: EventRow = self.decoder.decode(row) if isinstance(row, bytes) else self.decoder.convert(row)
         if one.type not in self.kinds:
             raise InvalidRequest(FieldError("type", f"no kind {one.type!r}; there are {', '.join(sorted(self.kinds))}"))
         at = now if one.timestamp is None else microseconds(one.timestamp)
@@ -142,8 +148,8 @@ def spell(us: int) -> str:
     return f"{seconds:.3g} s"
 
 
-async def split(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
-    """Lines of a stream; None for one that is too long to be an event. Empty lines are left out."""
+async def split(chunks: AsyncIterator[bytes]) -> AsyncIterator[Row]:
+    """Lines of a stream; an error for one that is too long to be an event. Empty lines are left out."""
     rest, skipping = b"", False
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
@@ -157,8 +163,8 @@ async def split(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
         yield one
 
 
-def finished(line: bytes, skipping: bool) -> Iterator[bytes | None]:
+def finished(line: bytes, skipping: bool) -> Iterator[Row]:
     if skipping or len(line) > LONGEST_LINE:
-        yield None
+        yield MalformedBody(f"the line is longer than {LONGEST_LINE:,} bytes")
     elif line := line.strip():
         yield line

@@ -15,6 +15,12 @@ def allocate_plainly() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
+def keep_grpc_from_forks() -> None:
+    """Has gRPC leave alone the forks in which we start other programs, unless somebody chose: it would hold up each of
+    them for its own threads. Before grpc is imported."""
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+
 def keep_pandas_out() -> None:
     """Has pyarrow look for pandas now and find none: it would import it to see whether a list is a Series."""
     if "pandas" in sys.modules:

@@ -25,6 +25,7 @@ from service.events import EventDoor
 from service.feast_desk import FeastDesk
 from service.freshness import Freshness
 from service.items import ItemDoor
+from service.lean import keep_grpc_from_forks
 from service.mirror_keeper import MirrorKeeper
 from service.newcomer import ItemStream
 from service.registry import named, registry_of
@@ -33,6 +34,7 @@ from service.tallies import Tallies
 
 if TYPE_CHECKING:
     from service.app import App
+    from service.rpc.server import RpcServer
 
 
 def open_followed(app: App) -> Registry:
@@ -45,6 +47,25 @@ def open_followed(app: App) -> Registry:
     keeper.start()
     app.closing.append(keeper.stop)
     return Registry(cache)
+
+
+async def open_rpc(app: App, host: str, *, shared: bool) -> RpcServer | None:
+    """The gRPC door, where there is to be one: open, and not serving until `app` is ready. Raises ServiceError when its
+    port is taken. What it needs is imported here: most services have none."""
+    settings, service = app.config.grpc, app.config.service
+    if settings.port is None:
+        return None
+    keep_grpc_from_forks()
+    from service.rpc.server import RpcServer
+
+    api = app.api
+    opened = RpcServer(
+        api.answers.answering, lambda: api.intake.events, app.metrics, app.why_not_ready, settings,
+        max_message_bytes=service.max_body_bytes, drain_s=service.drain_s,
+    )  # fmt: skip
+    port = await opened.start(host, settings.port, shared=shared)
+    app.notices.append(f"gRPC at {host}:{port}")
+    return opened
 
 
 async def open_records(app: App, project: str) -> Callable[[Answered], None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,9 @@ def supervise(
     host = host or here.config.service.host
     port = here.config.service.port if port is None else port
     config = inline_where_crowded(with_workers(here.config, workers))
-    try:
-        held = reserve(host, port)
-    except OSError as error:
-        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    held = held_for_workers(host, port)
     bound = held.getsockname()[1]
-    with held, tempfile.TemporaryDirectory(prefix="endcap-") as folder:
+    with held, held_for_grpc(host, config) as config, tempfile.TemporaryDirectory(prefix="endcap-") as folder:
 
         def load() -> Callable[[], None]:
             from service.lean import allocate_plainly
@@ -82,6 +81,25 @@ def supervise(
             return supervised(here, config, host, bound, workers, Path(folder))
 
         return run_apart(load, told, config.service.drain_s + GRACE_S)
+
+
+def held_for_workers(host: str, port: int) -> socket.socket:
+    """Raises ServiceError for a port in use."""
+    try:
+        return reserve(host, port)
+    except OSError as error:
+        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+@contextmanager
+def held_for_grpc(host: str, config: Config) -> Iterator[Config]:
+    """Holds gRPC's port as well, where there is one; the settings then name the one that all workers listen on. Raises
+    ServiceError for a port in use."""
+    if config.grpc.port is None:
+        yield config
+        return
+    with held_for_workers(host, config.grpc.port) as held:
+        yield structs.replace(config, grpc=structs.replace(config.grpc, port=held.getsockname()[1]))
 
 
 def inline_where_crowded(config: Config) -> Config:

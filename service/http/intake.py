@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from service.errors import DeadlineExceeded, MalformedBody, NotReady
+from service.events import Row
 from service.http.respond import BODY_TIMEOUT_S, NDJSON, body, body_type
 from service.wire import Accepted, ItemsAccepted
 
@@ -26,6 +27,8 @@ class EventDoor(Protocol):
     async def one_body(self, body: bytes) -> Accepted: ...
 
     async def lines(self, chunks: AsyncIterator[bytes]) -> Accepted: ...
+
+    async def rows(self, rows: AsyncIterator[Row]) -> Accepted: ...
 
 
 class ItemDoor(Protocol):

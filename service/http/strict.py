@@ -123,6 +123,13 @@ class StrictDecoder:
         self.loose(body)
         return request
 
+    def convert(self, raw: Any) -> Any:
+        """As `decode`, of plain Python values. Raises InvalidRequest."""
+        try:
+            return msgspec.convert(raw, self.kind)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(*self.complaints(raw, error)) from error
+
     def loose(self, body: bytes) -> Any:
         """The body as plain Python values, keys that stand twice refused."""
         try:

@@ -1,0 +1,123 @@
+"""The gRPC transport: a port of its own, the services on it, and what a connection may ask of us.
+
+Imported only where the port is set (`grpc.port`), and in the process that serves: its library has threads, which do not
+outlive a fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc.aio
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
+from grpc_reflection.v1alpha.reflection import aio as reflection
+
+from service.config import GrpcConfig
+from service.errors import ServiceError
+from service.http.intake import EventDoor
+from service.recommend import Recommender
+from service.rpc import codec
+from service.rpc.answers import Answers
+from service.rpc.calls import Observer, ending, observed
+from service.rpc.health import SERVICE as HEALTH
+from service.rpc.health import Health
+from service.rpc.patience import Patience
+from service.rpc.stream import Streams
+from service.rpc.stubs import recommendations_pb2 as pb
+
+SERVICE: str = pb.DESCRIPTOR.services_by_name["Recommendations"].full_name
+
+HANDSHAKE_S = 5.0
+"""What a connection gets to say that it speaks HTTP/2."""
+PING_S, PONG_S = 20.0, 10.0
+"""A connection that says nothing for so long is asked whether it is there, and closed where no answer comes."""
+LEAST_PING_S = 10.0
+"""A client that asks that more often is told to be calm, and then closed."""
+IDLE_CONNECTION_S = 300.0
+
+
+class RpcServer:
+    """The door. `answering` and `events` are as `Answers` has them, `why_not_ready` as `Health` does."""
+
+    def __init__(
+        self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: Observer,
+        why_not_ready: Callable[[], Awaitable[str | None]], settings: GrpcConfig, *,
+        max_message_bytes: int, drain_s: float,
+    ) -> None:  # fmt: skip
+        self.observer, self.settings, self.drain_s = observer, settings, drain_s
+        self.max_message_bytes = max_message_bytes
+        self.patience = Patience(settings.idle_s, settings.stall_s)
+        self.answers = Answers(answering, events, observer, self.patience)
+        self.health = Health((SERVICE, HEALTH, REFLECTION), why_not_ready, self.patience)
+        self.server: Any = None
+        self.port = 0
+
+    async def start(self, host: str, port: int, *, shared: bool) -> int:
+        """Opens the port and returns it. Raises ServiceError when it is taken. `shared`: others listen on it too."""
+        self.server = grpc.aio.server(options=self.options(shared=shared))
+        self.server.add_generic_rpc_handlers((self.recommendations(), self.health.handler(), self.reflection()))
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self.port = self.server.add_insecure_port(where)
+        except RuntimeError as error:
+            raise ServiceError(
+                f"cannot listen for gRPC on {where}: it is in use, or no address of this machine"
+            ) from error
+        await self.server.start()
+        return self.port
+
+    def options(self, *, shared: bool) -> list[tuple[str, int]]:
+        """gRPC's own names. What they bound is of one connection."""
+        return [
+            ("grpc.so_reuseport", int(shared)),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_concurrent_streams", self.settings.max_streams),
+            ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S * 1e3)),
+            ("grpc.keepalive_time_ms", int(PING_S * 1e3)),
+            ("grpc.keepalive_timeout_ms", int(PONG_S * 1e3)),
+            ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_PING_S * 1e3)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.max_connection_idle_ms", int(IDLE_CONNECTION_S * 1e3)),
+            ("grpc.max_connection_age_ms", int(self.settings.max_connection_age_s * 1e3)),
+            ("grpc.max_connection_age_grace_ms", int(self.settings.idle_s * 1e3)),
+        ]
+
+    def recommendations(self) -> Any:
+        answers = self.answers
+
+        def single(name: str, serve: Any) -> Any:
+            # As a stream of requests, one of which is read: so we say how long it may take to come.
+            return grpc.stream_unary_rpc_method_handler(observed(f"/{SERVICE}/{name}", serve, self.observer))
+
+        streams = Streams(f"/{SERVICE}/RecommendStream", answers, self.patience)
+        methods = {
+            "Recommend": single("Recommend", answers.recommend_call),
+            "Rank": single("Rank", answers.rank_call),
+            "RecommendStream": grpc.stream_stream_rpc_method_handler(streams.handle),
+            "RecordEvents": single("RecordEvents", answers.record_events),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def reflection(self) -> Any:
+        """Standard reflection (v1alpha, which every tool asks for where there is no v1)."""
+        servicer = reflection.ReflectionServicer((SERVICE, HEALTH, REFLECTION))
+
+        async def requests(context: Any) -> AsyncIterator[Any]:
+            while (data := await self.patience.read(context, self.patience.idle_s)) is not None:
+                yield codec.decoded(reflection_pb2.ServerReflectionRequest, data)
+
+        async def handle(_: Any, context: Any) -> None:
+            writer = self.patience.writer(context)
+            async with ending(context, REFLECTION):
+                async for reply in servicer.ServerReflectionInfo(requests(context), context):
+                    await writer.write(reply.SerializeToString())
+
+        method = grpc.stream_stream_rpc_method_handler(handle)
+        return grpc.method_handlers_generic_handler(REFLECTION, {"ServerReflectionInfo": method})
+
+    async def stop(self) -> None:
+        """Not serving, no new connections, what has come is answered; who has not taken his answer then loses it."""
+        self.patience.drain()
+        await self.server.stop(self.drain_s)
