@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from features.errors import FeatureStoreError
 from features.events import Event
@@ -25,6 +25,9 @@ BATCH = 500
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DAY_US = 86_400_000_000
+
+Row = bytes | dict[str, Any] | None
+"""JSON as it came, plain values, or None for what is too long."""
 
 
 class Intake(Protocol):
@@ -72,7 +75,7 @@ class EventDoor:
     async def lines(self, chunks: AsyncIterator[bytes]) -> Accepted:
         """NDJSON, an event a line, of any length: no more than a few hundred lines are in memory at a time."""
         outcome = Outcome()
-        batch: list[bytes | None] = []
+        batch: list[Row] = []
         async for line in split(chunks):
             batch.append(line)
             if len(batch) == BATCH:
@@ -81,7 +84,15 @@ class EventDoor:
         await self._take(batch, outcome)
         return outcome.wire()
 
-    async def _take(self, rows: Sequence[bytes | None], outcome: Outcome) -> None:
+    async def rows(self, rows: Sequence[Row]) -> Accepted:
+        """Rows as another door has read them. Raises InvalidRequest for too many, and NotStored."""
+        if len(rows) > MOST_EVENTS:
+            raise InvalidRequest(FieldError("events", f"Expected at most {MOST_EVENTS:,} rows, got {len(rows):,}"))
+        outcome = Outcome()
+        await self._take(rows, outcome)
+        return outcome.wire()
+
+    async def _take(self, rows: Sequence[Row], outcome: Outcome) -> None:
         first, at = outcome.rows, self.now()
         events = []
         for index, row in enumerate(rows, first):
@@ -102,10 +113,10 @@ class EventDoor:
         outcome.duplicates += len(events) - new
         outcome.token = taken.token
 
-    def _event(self, row: bytes | None, now: int) -> Event:
+    def _event(self, row: Row, now: int) -> Event:
         if row is None:
             raise MalformedBody(f"the line is longer than {LONGEST_LINE:,} bytes")
-        one: EventRow = self.decoder.decode(row)
+        one: EventRow = self.decoder.decode(row) if isinstance(row, bytes) else self.decoder.convert(row)
         if one.type not in self.kinds:
             raise InvalidRequest(FieldError("type", f"no kind {one.type!r}; there are {', '.join(sorted(self.kinds))}"))
         at = now if one.timestamp is None else microseconds(one.timestamp)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from service.accept import ARROW, JSON, NDJSON, PROTOBUF
 from service.call import AFTER, PRIORITY, TIMEOUT
 from service.engine_wire import EngineReport
 from service.errors import LOOKS
@@ -41,7 +42,7 @@ class Endpoint:
     body: type | None = None
     answer: type | None = None
     status: int = 200
-    kinds: tuple[str, ...] = ("application/json",)
+    kinds: tuple[str, ...] = (JSON,)
     lines: type | None = None  # of an NDJSON body: the type of a line
     query: Mapping[str, str] = field(default_factory=dict)
     path: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +55,8 @@ HEADERS = {
     TIMEOUT: "Milliseconds that the caller will wait, up to what the placement allows.",
     PRIORITY: "`interactive` or `bulk`: after the others, and refused first.",
 }
-TABLES = ("application/json", "text/csv", "application/vnd.apache.arrow.stream")
+BOTH = (JSON, PROTOBUF)
+TABLES = (JSON, "text/csv", ARROW)
 
 ENDPOINTS = {
     "/v1/recommendations": Endpoint(
@@ -62,7 +64,7 @@ ENDPOINTS = {
         "Scored items for a placement, best first. An unknown or anonymous shopper gets 200: from the session's items "
         "where it has known ones, else popular items; `source` and `degraded` say so. Stage times are in the "
         "`Server-Timing` header.",
-        RecommendRequest, Recommendation, headers=HEADERS,
+        RecommendRequest, Recommendation, headers=HEADERS, kinds=BOTH,
     ),
     "/v1/recommendations/{recommendation_id}": Endpoint(
         "Why did this shopper see that, and what would they see now?",
@@ -75,13 +77,13 @@ ENDPOINTS = {
     "/v1/rank": Endpoint(
         "In which order should this shopper see these items?",
         "The caller's own items in order of score. Items that the catalogue does not have are in `missing_item_ids`.",
-        RankRequest, Recommendation, headers=HEADERS,
+        RankRequest, Recommendation, headers=HEADERS, kinds=BOTH,
     ),
     "/v1/events": Endpoint(
         "What shoppers did",
         "Up to 1,000 events as JSON, or any number as NDJSON, an event a line. What is accepted is durable; the same "
         "`event_id` counts once. A bad row is told in `rejected` and loses nothing of the rest.",
-        EventsRequest, Accepted, 202, lines=EventRow,
+        EventsRequest, Accepted, 202, lines=EventRow, kinds=BOTH,
     ),
     "/v1/items": Endpoint(
         "What is new about items",
@@ -181,9 +183,11 @@ def openapi(item_ids: list[str]) -> dict[str, Any]:
             for name, text in found.items()
         ]
         if one.body:
-            content = {"application/json": {"schema": named[one.body], "example": shown[path]}}
+            content: dict[str, Any] = {JSON: {"schema": named[one.body], "example": shown[path]}}
             if one.lines:
-                content["application/x-ndjson"] = {"schema": named[one.lines]}
+                content[NDJSON] = {"schema": named[one.lines]}
+            if PROTOBUF in one.kinds:
+                content[PROTOBUF] = {}
             operation["requestBody"] = {"required": not one.admin, "content": content}
         if one.admin:
             operation["security"] = [{"admin": []}]

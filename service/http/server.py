@@ -9,6 +9,7 @@ from typing import Protocol
 import orjson
 from aiohttp import web
 
+from service.accept import JSON, PROTOBUF
 from service.errors import NotReady, look
 from service.http.answers import Answers
 from service.http.console_page import ConsoleApi
@@ -17,8 +18,10 @@ from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
 from service.http.models import ModelsApi
 from service.http.openapi import openapi
+from service.http.protobuf import answer as protobuf_answer
+from service.http.protobuf import answer_type, as_accepted
 from service.http.respond import Observer as AnswerObserver
-from service.http.respond import body, json_response, problem, problem_of, routed
+from service.http.respond import body, body_type, json_response, problem, problem_of, routed
 from service.http.travel import TravelApi
 from service.trace import Trace
 
@@ -71,13 +74,18 @@ class Api:
         self.openapi_body = orjson.dumps(openapi(item_ids))
 
     async def answer(self, request: web.Request) -> web.Response:
-        data = await body(request)
-        return routed(await self.answers.answer(request.path, data, request.headers, request[TRACE]))
+        kind = body_type(request, JSON, PROTOBUF)
+        formats = kind, answer_type(request, kind)
+        data = await body(request, kind, empty=kind == PROTOBUF)
+        if PROTOBUF not in formats:
+            return routed(await self.answers.answer(request.path, data, request.headers, request[TRACE]))
+        self.observer.formatted(request.path, *formats)
+        return routed(await protobuf_answer(self.answers, request, request[TRACE], data, formats))
 
     def refuse(self, request: web.Request) -> web.StreamResponse | None:
         """The answer to a request that nobody would be let in for; None where somebody would."""
         refusal = self.answers.refuse(request.path, Trace())
-        return None if refusal is None else routed(refusal)
+        return None if refusal is None else as_accepted(routed(refusal), request)
 
     async def healthz(self, request: web.Request) -> web.Response:
         return json_response({"status": "alive"})
@@ -113,14 +121,14 @@ class Api:
             status = error.status
             if status < 400:
                 raise
-            return problem_of(error, request, trace)
+            return as_accepted(problem_of(error, request, trace), request)
         except Exception as error:
             found = look(error)
             if found is None:
                 status = 500
                 raise
             status = found.status
-            return problem(found, str(error), trace, getattr(error, "errors", ()))
+            return as_accepted(problem(found, str(error), trace, getattr(error, "errors", ())), request)
         finally:
             endpoint = request.match_info.route.resource
             name = endpoint.canonical if endpoint is not None else "unknown"

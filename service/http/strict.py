@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -123,6 +125,15 @@ class StrictDecoder:
         self.loose(body)
         return request
 
+    def convert(self, raw: Any) -> Any:
+        """Plain values, as a door reads them that is no JSON. Raises InvalidRequest."""
+        if found := list(itertools.islice(not_finite(raw, ""), MOST_ERRORS)):
+            raise InvalidRequest(*found)
+        try:
+            return msgspec.convert(raw, self.kind)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(*self.complaints(raw, error)) from error
+
     def loose(self, body: bytes) -> Any:
         """The body as plain Python values, keys that stand twice refused."""
         try:
@@ -140,6 +151,16 @@ class StrictDecoder:
         if len(errors) > MOST_ERRORS:
             errors[MOST_ERRORS:] = [FieldError("", f"and more; the first {MOST_ERRORS} are listed")]
         return errors or [FieldError("", str(first))]
+
+
+def not_finite(raw: Any, path: str) -> Iterator[FieldError]:
+    """The numbers that are none, for which JSON has no word."""
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        here = f"{path}.{name[:100]}" if path else name[:100]
+        if isinstance(value, dict):
+            yield from not_finite(value, here)
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield FieldError(here, f"Expected a finite number, got {value}")
 
 
 def reason(error: Exception) -> str:
