@@ -153,23 +153,23 @@ def spell(us: int) -> str:
     return f"{seconds:.3g} s"
 
 
-async def split(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
-    """Lines of a stream; None for one that is too long to be an event. Empty lines are left out."""
+async def split(chunks: AsyncIterator[bytes], longest: int = LONGEST_LINE) -> AsyncIterator[bytes | None]:
+    """Lines of a stream; None for one that is longer than it may be. Empty lines are left out."""
     rest, skipping = b"", False
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
-            for one in finished(line, skipping):
+            for one in finished(line, longest, skipping):
                 yield one
             skipping = False
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > longest:
             rest, skipping = b"", True
-    for one in finished(rest, skipping):
+    for one in finished(rest, longest, skipping):
         yield one
 
 
-def finished(line: bytes, skipping: bool) -> Iterator[bytes | None]:
-    if skipping or len(line) > LONGEST_LINE:
+def finished(line: bytes, longest: int, skipping: bool) -> Iterator[bytes | None]:
+    if skipping or len(line) > longest:
         yield None
     elif line := line.strip():
         yield line

@@ -93,6 +93,7 @@ class Metrics:
         self.formats = Counts(
             "endcap_formats", "Requests by formats, but for JSON on both sides.", ["endpoint", "body", "answer"]
         )
+        self.batch_users = Counts("endcap_batch_users", "Users of batches by outcome.", ["endpoint", "status"])
         self.waiting: Callable[[], int] = int
         self.gate: Gate | None = None
         self.learned: Callable[[], Figures | None] = lambda: None
@@ -122,6 +123,9 @@ class Metrics:
         """`body` and `answer` are media types."""
         self.formats.values[endpoint, body, answer] += 1
 
+    def of_batch(self, endpoint: str, status: int) -> None:
+        self.batch_users.values[endpoint, str(status)] += 1
+
     def events_taken(self, taken: Accepted) -> None:
         for outcome, count in (
             ("accepted", taken.accepted),
@@ -147,6 +151,7 @@ class Metrics:
         yield from versions(self.versions)
         yield family_of(self.events)
         yield family_of(self.formats)
+        yield family_of(self.batch_users)
         newest = GaugeMetricFamily(
             "feast_feature_freshness_seconds",
             "Seconds since a view's newest event.",

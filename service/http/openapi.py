@@ -16,6 +16,7 @@ from service.call import AFTER, PRIORITY, TIMEOUT
 from service.engine_wire import EngineReport
 from service.errors import LOOKS
 from service.freshness_wire import FreshnessReport, ViewReport
+from service.many_json import BatchLine, RankBatch, RecommendBatch
 from service.models_wire import Changed, ChangeRequest, ModelsReport
 from service.skew_wire import SkewReport
 from service.travel_wire import TimeTravel
@@ -55,6 +56,7 @@ HEADERS = {
     TIMEOUT: "Milliseconds that the caller will wait, up to what the placement allows.",
     PRIORITY: "`interactive` or `bulk`: after the others, and refused first.",
 }
+STREAMS = (NDJSON, ARROW)
 BOTH = (JSON, PROTOBUF)
 TABLES = (JSON, "text/csv", ARROW)
 
@@ -78,6 +80,17 @@ ENDPOINTS = {
         "In which order should this shopper see these items?",
         "The caller's own items in order of score. Items that the catalogue does not have are in `missing_item_ids`.",
         RankRequest, Recommendation, headers=HEADERS, kinds=BOTH,
+    ),
+    "/v1/recommendations:batch": Endpoint(
+        "What should these shoppers see now?",
+        "Up to 10,000 requests, as `requests`, as lines or as rows of an Arrow stream, answered as they are done: "
+        "`index` says which. One that is wrong or fails is told in its place (docs/transports.md).",
+        RecommendBatch, BatchLine, lines=RecommendRequest, kinds=STREAMS, headers=HEADERS,
+    ),
+    "/v1/rank:batch": Endpoint(
+        "In which order should these shoppers see these items?",
+        "As `/v1/recommendations:batch`; `defaults` may hold the items.",
+        RankBatch, BatchLine, lines=RankRequest, kinds=STREAMS, headers=HEADERS,
     ),
     "/v1/events": Endpoint(
         "What shoppers did",
@@ -153,6 +166,8 @@ def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
     return {
         "/v1/recommendations": {**asking, "placement": "home", "count": 5, "explain": True},
         "/v1/rank": {**asking, "item_ids": item_ids, "explain": True},
+        "/v1/recommendations:batch": {"requests": [asking, {"user_id": "u00002"}], "defaults": {"count": 5}},
+        "/v1/rank:batch": {"requests": [asking, {"user_id": "u00002"}], "defaults": {"item_ids": item_ids}},
         "/v1/events": {"events": [event, {**event, "event_id": "e-2", "type": "cart"}]},
         "/v1/items": {"items": [{"item_id": item_ids[0], "in_stock": True}]},
         "/v1/models/{name}/versions/{version}/promote": {"alias": "production", "why": "longer histories"},
@@ -186,8 +201,9 @@ def openapi(item_ids: list[str]) -> dict[str, Any]:
             content: dict[str, Any] = {JSON: {"schema": named[one.body], "example": shown[path]}}
             if one.lines:
                 content[NDJSON] = {"schema": named[one.lines]}
-            if PROTOBUF in one.kinds:
-                content[PROTOBUF] = {}
+            for kind in (PROTOBUF, ARROW):
+                if kind in one.kinds:
+                    content[kind] = {}
             operation["requestBody"] = {"required": not one.admin, "content": content}
         if one.admin:
             operation["security"] = [{"admin": []}]

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from service.accept import JSON
 from service.errors import DeadlineExceeded, Look, MalformedBody, UnsupportedMedia
+from service.problems import problem as problem_details
 from service.trace import Trace
-from service.wire import BadField, Problem, Recommendation
+from service.wire import Recommendation
 
 PROBLEM = "application/problem+json"
-FAILED = Look(500, "internal-error", "The service failed on this request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +80,12 @@ async def body(request: web.Request, *known: str, empty: bool = False) -> bytes:
 
 def problem_reply(found: Look, detail: str, trace: Trace, errors: Any = ()) -> Reply:
     """RFC 9457 problem details, with Retry-After where waiting helps."""
-    content = Problem(
-        type=f"urn:endcap:problem:{found.slug}",
-        title=found.title,
-        status=found.status,
-        detail=detail,
-        errors=[BadField(error.path, error.message) for error in errors],
-    )
     headers = {"Server-Timing": trace.server_timing()}
     if found.retry_after_s is not None:
         headers["Retry-After"] = str(found.retry_after_s)
     if found.challenge is not None:
         headers["WWW-Authenticate"] = found.challenge
-    return Reply(found.status, PROBLEM, msgspec.json.encode(content), headers)
+    return Reply(found.status, PROBLEM, msgspec.json.encode(problem_details(found, detail, errors)), headers)
 
 
 def routed(reply: Reply) -> web.Response:

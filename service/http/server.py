@@ -12,6 +12,8 @@ from aiohttp import web
 from service.accept import JSON, PROTOBUF
 from service.errors import NotReady, look
 from service.http.answers import Answers
+from service.http.batch import BatchApi
+from service.http.batch import Observer as BatchObserver
 from service.http.console_page import ConsoleApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
@@ -20,9 +22,9 @@ from service.http.models import ModelsApi
 from service.http.openapi import openapi
 from service.http.protobuf import answer as protobuf_answer
 from service.http.protobuf import answer_type, as_accepted
-from service.http.respond import Observer as AnswerObserver
 from service.http.respond import body, body_type, json_response, problem, problem_of, routed
 from service.http.travel import TravelApi
+from service.many import BatchConfig
 from service.trace import Trace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,7 +32,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TRACE = web.RequestKey("trace", Trace)
 
 
-class Observer(AnswerObserver, IntakeObserver, Protocol):
+class Observer(BatchObserver, IntakeObserver, Protocol):
     """Told of what comes in and what goes out."""
 
 
@@ -43,11 +45,13 @@ class Api:
         ready: Callable[[], Awaitable[str | None]],
         metrics: Callable[[], tuple[bytes, str]],
         max_body_bytes: int,
+        batch: BatchConfig,
     ) -> None:
         self.observer, self.ready, self.metrics_text = observer, ready, metrics
         self.answers = Answers(observer, max_body_bytes)
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
         self.travel = TravelApi()
+        self.batch = BatchApi(self.answers, observer, batch)
         self.models = ModelsApi()
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
@@ -59,6 +63,7 @@ class Api:
         self.intake.add_to(app)
         self.insight.add_to(app)
         self.travel.add_to(app)
+        self.batch.add_to(app)
         self.models.add_to(app)
         self.console.add_to(app)
         app.router.add_get("/healthz", self.healthz)
@@ -115,7 +120,8 @@ class Api:
         status = 499  # the client went away
         try:
             response = await handler(request)
-            status = response.status
+            if request.transport is not None and not request.transport.is_closing():
+                status = response.status
             return response
         except web.HTTPException as error:
             status = error.status
