@@ -131,6 +131,10 @@ class Limiter:
         """Whether nobody would be let in, of whatever priority."""
         return self.earned < PRICE and self.in_flight - self.bulk_in_flight + 1 > self.limit.size
 
+    def room_for_bulk(self) -> bool:
+        """Whether a bulk request would be let in."""
+        return (self.in_flight + 1) / self.limit.size <= BULK_UP_TO
+
     def refuse(self, *, bulk: bool = False) -> Overloaded:
         """Counts one as refused; the error says why."""
         self.refused["bulk" if bulk else "interactive"] += 1

@@ -87,7 +87,9 @@ class App:
         check_sources(directory, config, SOURCE_NAMES)
         self.directory, self.config, self.prepared, self.turns = directory, config, prepared, turns
         self.metrics = Metrics()
-        self.api = Api(self.metrics, self.why_not_ready, self.metrics.text, config.service.max_body_bytes)
+        self.api = Api(
+            self.metrics, self.why_not_ready, self.metrics.text, config.service.max_body_bytes, config.batch
+        )  # fmt: skip
         self.api.models.key = admin_key(directory, config.admin)
         self.api.feast.opened = config.feast_api.enabled
         self.reader: OnlineReader | None = None

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from ranking.train.config import TrainConfig
 from service.errors import ConfigError, FieldError
+from service.many import BatchConfig
 from service.mistakes import mistakes
 from service.placements import SOURCE_NAMES, Placement
 from service.split import MOST_SALT
@@ -157,6 +158,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     features: FeaturesConfig = FeaturesConfig()
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()
+    batch: BatchConfig = BatchConfig()
     events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
     capture: CaptureConfig = CaptureConfig()

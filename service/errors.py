@@ -5,6 +5,7 @@ ServiceError
  |- InvalidRequest     JSON whose fields are wrong: every bad field with its path
  |- UnsupportedMedia   a body of another type
  |- NotAcceptable      an answer asked for in a type that there is not
+ |- TooLarge           a body that is larger than the endpoint reads
  |- UnknownPlacement   a placement that endcap.toml does not have
  |- UnknownView        a feature view that Feast does not have
  |- UnknownAnswer      an answer that the serving log does not have
@@ -68,6 +69,10 @@ class UnsupportedMedia(ServiceError):
 
 class NotAcceptable(ServiceError):
     """None of the types in `Accept` is one that the endpoint writes."""
+
+
+class TooLarge(ServiceError):
+    """A body that is larger than the endpoint reads."""
 
 
 class UnknownPlacement(ServiceError):
@@ -139,6 +144,7 @@ LOOKS: dict[type[Exception], Look] = {
     InvalidRequest: Look(422, "invalid-request", "The request has invalid fields"),
     UnsupportedMedia: Look(415, "unsupported-media-type", "The body is of another type"),
     NotAcceptable: Look(406, "not-acceptable", "The answer cannot have that type"),
+    TooLarge: Look(413, "request-entity-too-large", "Request entity too large"),
     UnknownPlacement: Look(404, "unknown-placement", "There is no such placement"),
     UnknownVersion: Look(404, "unknown-version", "There is no such model version"),
     UnknownView: Look(404, "unknown-view", "There is no such feature view"),

@@ -87,6 +87,14 @@ class EventDoor:
         await self._take(batch, outcome)
         return outcome.wire()
 
+    async def some(self, rows: Sequence[Row]) -> Accepted:
+        """Rows as another door has read them. Raises InvalidRequest for too many, and NotStored."""
+        if len(rows) > MOST_EVENTS:
+            raise InvalidRequest(FieldError("events", f"Expected at most {MOST_EVENTS:,} rows, got {len(rows):,}"))
+        outcome = Outcome()
+        await self._take(rows, outcome)
+        return outcome.wire()
+
     async def _take(self, rows: Sequence[Row], outcome: Outcome) -> None:
         first, at = outcome.rows, self.now()
         events = []
@@ -148,23 +156,23 @@ def spell(us: int) -> str:
     return f"{seconds:.3g} s"
 
 
-async def split(chunks: AsyncIterator[bytes]) -> AsyncIterator[Row]:
-    """Lines of a stream; an error for one that is too long to be an event. Empty lines are left out."""
+async def split(chunks: AsyncIterator[bytes], longest: int = LONGEST_LINE) -> AsyncIterator[bytes | MalformedBody]:
+    """Lines of a stream; an error for one that is longer than it may be. Empty lines are left out."""
     rest, skipping = b"", False
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
-            for one in finished(line, skipping):
+            for one in finished(line, longest, skipping):
                 yield one
             skipping = False
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > longest:
             rest, skipping = b"", True
-    for one in finished(rest, skipping):
+    for one in finished(rest, longest, skipping):
         yield one
 
 
-def finished(line: bytes, skipping: bool) -> Iterator[Row]:
-    if skipping or len(line) > LONGEST_LINE:
-        yield MalformedBody(f"the line is longer than {LONGEST_LINE:,} bytes")
+def finished(line: bytes, longest: int, skipping: bool) -> Iterator[bytes | MalformedBody]:
+    if skipping or len(line) > longest:
+        yield MalformedBody(f"the line is longer than {longest:,} bytes")
     elif line := line.strip():
         yield line

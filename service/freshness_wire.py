@@ -12,9 +12,9 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from service.errors import NotAcceptable
+from service.accept import ARROW, JSON, chosen
 
-JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow.stream"
+CSV = "text/csv"
 TYPES = (JSON, CSV, ARROW)
 
 
@@ -105,7 +105,7 @@ ONE_VIEW = pa.schema([("view", pa.string()), ("by", pa.string()), ("group", pa.s
 
 def encode_as(accept: str | None, report: FreshnessReport | ViewReport) -> tuple[bytes, str]:
     """The report and its content type, as `Accept` would have it. Raises NotAcceptable."""
-    kind = chosen(accept)
+    kind = chosen(accept, TYPES)
     if kind == JSON:
         return msgspec.json.encode(report), kind
     schema = REPORT if isinstance(report, FreshnessReport) else ONE_VIEW
@@ -120,37 +120,6 @@ def encode_as(accept: str | None, report: FreshnessReport | ViewReport) -> tuple
     with pa.ipc.new_stream(sink, schema) as stream:
         stream.write_table(pa.Table.from_pylist(rows, schema))
     return sink.getvalue(), kind
-
-
-def chosen(accept: str | None) -> str:
-    """The media type to answer with (RFC 9110, section 12.5.1); of equal ones the first of TYPES."""
-    best, wanted = None, 0.0
-    for kind in TYPES:
-        found = quality(kind, accept or "*/*")
-        if found > wanted:
-            best, wanted = kind, found
-    if best is None:
-        raise NotAcceptable(f"Accept is {accept!r}; there are {', '.join(TYPES)}")
-    return best
-
-
-def quality(kind: str, accept: str) -> float:
-    """How welcome a media type is: the `q` of the most specific range that covers it, 0 where none does."""
-    found, precision = 0.0, -1
-    for part in accept.split(","):
-        name, *parameters = (one.strip().lower() for one in part.split(";"))
-        exact = 2 if name == kind else 1 if name == kind.partition("/")[0] + "/*" else 0 if name == "*/*" else -1
-        if exact <= precision:
-            continue
-        precision, found = exact, 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key == "q":
-                try:
-                    found = float(value)
-                except ValueError:
-                    found = 0.0
-    return found
 
 
 def rows_of(report: FreshnessReport) -> Iterator[dict[str, Any]]:

@@ -90,6 +90,10 @@ class Metrics:
         self.shadow = ShadowFigures()
         self.engine = Tally(FINE)
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
+        self.formats = Counts(
+            "endcap_formats", "Requests by formats, but for JSON on both sides.", ["endpoint", "body", "answer"]
+        )
+        self.batch_users = Counts("endcap_batch_users", "Users of batches by outcome.", ["endpoint", "status"])
         self.waiting: Callable[[], int] = int
         self.gate: Gate | None = None
         self.learned: Callable[[], Figures | None] = lambda: None
@@ -115,6 +119,13 @@ class Metrics:
         if (engine_s := trace.stages.get("engine")) is not None:  # popular items are made without it
             self.engine.add(engine_s)
 
+    def formatted(self, endpoint: str, body: str, answer: str) -> None:
+        """`body` and `answer` are media types."""
+        self.formats.values[endpoint, body, answer] += 1
+
+    def of_batch(self, endpoint: str, status: int) -> None:
+        self.batch_users.values[endpoint, str(status)] += 1
+
     def events_taken(self, taken: Accepted) -> None:
         for outcome, count in (
             ("accepted", taken.accepted),
@@ -139,6 +150,8 @@ class Metrics:
         yield from curve(self.learned())
         yield from versions(self.versions)
         yield family_of(self.events)
+        yield family_of(self.formats)
+        yield family_of(self.batch_users)
         newest = GaugeMetricFamily(
             "feast_feature_freshness_seconds",
             "Seconds since a view's newest event.",

@@ -10,9 +10,10 @@ import orjson
 
 from service.call import read_call
 from service.errors import LOOKS, NotReady, Overloaded, look
-from service.http.respond import FAILED, Observer, Reply, problem_reply
+from service.http.respond import Observer, Reply, problem_reply
 from service.http.strict import StrictDecoder
 from service.http.tape import Recorder
+from service.problems import FAILED
 from service.recommend import Recommender
 from service.trace import Trace
 from service.wire import RankRequest, RecommendRequest

@@ -13,7 +13,8 @@ from aiohttp.http_exceptions import ContentEncodingError
 
 from service.errors import LOOKS, Look, MalformedBody, UnsupportedMedia
 from service.http.lane import Host, Lane
-from service.http.respond import CODINGS, FAILED, problem, problem_of
+from service.http.respond import CODINGS, problem, problem_of
+from service.problems import FAILED
 from service.trace import Trace
 
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]

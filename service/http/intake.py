@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
+from service.accept import JSON, NDJSON, PROTOBUF
 from service.errors import DeadlineExceeded, MalformedBody, NotReady
 from service.events import Row
-from service.http.respond import BODY_TIMEOUT_S, NDJSON, body, body_type
+from service.http.protobuf import answer_type, read_events, write
+from service.http.respond import BODY_TIMEOUT_S, body, body_type
 from service.wire import Accepted, ItemsAccepted
 
 
@@ -19,6 +21,8 @@ class Observer(Protocol):
     """Told of every body of events that was taken in."""
 
     def events_taken(self, taken: Accepted) -> None: ...
+
+    def formatted(self, endpoint: str, body: str, answer: str) -> None: ...
 
 
 class EventDoor(Protocol):
@@ -29,6 +33,8 @@ class EventDoor(Protocol):
     async def lines(self, chunks: AsyncIterator[bytes]) -> Accepted: ...
 
     async def rows(self, rows: AsyncIterator[Row]) -> Accepted: ...
+
+    async def some(self, rows: Sequence[Row]) -> Accepted: ...
 
 
 class ItemDoor(Protocol):
@@ -52,12 +58,18 @@ class IntakeApi:
     async def take_events(self, request: web.Request) -> web.Response:
         if self.events is None:
             raise NotReady("the feature store is not known yet")
-        if body_type(request, "application/json", NDJSON) == NDJSON:
+        kind = body_type(request, JSON, NDJSON, PROTOBUF)
+        answer = answer_type(request, kind)
+        if kind == NDJSON:
             taken = await self.events.lines(chunks(request))
-        else:
+        elif kind == JSON:
             taken = await self.events.one_body(await body(request))
+        else:
+            taken = await self.events.some(read_events(await body(request, PROTOBUF, empty=True)))
         self.observer.events_taken(taken)
-        return accepted(taken)
+        if PROTOBUF in (kind, answer):
+            self.observer.formatted(request.path, kind, answer)
+        return accepted(taken) if answer == JSON else web.Response(body=write(taken), status=202, content_type=PROTOBUF)
 
     async def take_items(self, request: web.Request) -> web.Response:
         if self.items is None:

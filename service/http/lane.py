@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
 
+from service.accept import JSON, PROTOBUF, quality
 from service.call import HEADERS
 from service.http.respond import Reply
 from service.http.tape import Recorder, Tape
@@ -26,7 +28,10 @@ from service.trace import Trace
 MOST_HEAD = 8190
 """Bytes of a request's head; aiohttp says what a longer one may hold."""
 TYPES = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
-NAMES = {name.encode("ascii"): name for name in HEADERS}
+ACCEPT = "accept"
+NAMES = {name.encode("ascii"): name for name in (*HEADERS, ACCEPT)}
+WELCOME = frozenset({b"*/*", b"application/json", b"application/json, text/plain, */*"})
+"""What clients say who take JSON."""
 OTHER_WAYS = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer"})
 """Headers of a request that is not plain."""
 
@@ -56,6 +61,12 @@ class Plain:
     names: set[bytes] = field(default_factory=set)
     is_json: bool = False
     plain: bool = True
+
+
+@lru_cache(maxsize=64)
+def takes_json(accept: bytes) -> bool:
+    """Whether JSON is what a client with such an `Accept` gets; what else it may get is not for this way."""
+    return quality(JSON, text := accept.decode("latin-1")) > 0 and quality(JSON, text) >= quality(PROTOBUF, text)
 
 
 class Scanner:
@@ -112,7 +123,10 @@ class Scanner:
         if name == b"content-type":
             found.is_json = value.lower() in TYPES
         elif (known := NAMES.get(name)) is not None:
-            found.headers[known] = value.decode("utf-8", "surrogateescape")
+            if known == ACCEPT:
+                found.plain = found.plain and (value in WELCOME or takes_json(value))
+            else:
+                found.headers[known] = value.decode("utf-8", "surrogateescape")
         if self.tape is not None:
             self.tape.header(name, value)
 

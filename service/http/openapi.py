@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 
+from service.accept import ARROW, JSON, NDJSON, PROTOBUF
 from service.call import AFTER, PRIORITY, TIMEOUT
 from service.engine_wire import EngineReport
 from service.errors import LOOKS
 from service.feast_wire import GetOnlineFeaturesRequest, OnlineFeatures, PushRequest, WriteRequest, Written
 from service.freshness_wire import FreshnessReport, ViewReport
+from service.many_json import BatchLine, RankBatch, RecommendBatch
 from service.models_wire import Changed, ChangeRequest, ModelsReport
 from service.skew_wire import SkewReport
 from service.travel_wire import TimeTravel
@@ -42,7 +44,7 @@ class Endpoint:
     body: type | None = None
     answer: type | None = None
     status: int = 200
-    kinds: tuple[str, ...] = ("application/json",)
+    kinds: tuple[str, ...] = (JSON,)
     lines: type | None = None  # of an NDJSON body: the type of a line
     query: Mapping[str, str] = field(default_factory=dict)
     path: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +57,9 @@ HEADERS = {
     TIMEOUT: "Milliseconds that the caller will wait, up to what the placement allows.",
     PRIORITY: "`interactive` or `bulk`: after the others, and refused first.",
 }
-TABLES = ("application/json", "text/csv", "application/vnd.apache.arrow.stream")
+STREAMS = (NDJSON, ARROW)
+BOTH = (JSON, PROTOBUF)
+TABLES = (JSON, "text/csv", ARROW)
 
 ENDPOINTS = {
     "/v1/recommendations": Endpoint(
@@ -63,7 +67,7 @@ ENDPOINTS = {
         "Scored items for a placement, best first. An unknown or anonymous shopper gets 200: from the session's items "
         "where it has known ones, else popular items; `source` and `degraded` say so. Stage times are in the "
         "`Server-Timing` header.",
-        RecommendRequest, Recommendation, headers=HEADERS,
+        RecommendRequest, Recommendation, headers=HEADERS, kinds=BOTH,
     ),
     "/v1/recommendations/{recommendation_id}": Endpoint(
         "Why did this shopper see that, and what would they see now?",
@@ -76,13 +80,24 @@ ENDPOINTS = {
     "/v1/rank": Endpoint(
         "In which order should this shopper see these items?",
         "The caller's own items in order of score. Items that the catalogue does not have are in `missing_item_ids`.",
-        RankRequest, Recommendation, headers=HEADERS,
+        RankRequest, Recommendation, headers=HEADERS, kinds=BOTH,
+    ),
+    "/v1/recommendations:batch": Endpoint(
+        "What should these shoppers see now?",
+        "Up to 10,000 requests, as `requests`, as lines or as rows of an Arrow stream, answered as they are done: "
+        "`index` says which. One that is wrong or fails is told in its place (docs/transports.md).",
+        RecommendBatch, BatchLine, lines=RecommendRequest, kinds=STREAMS, headers=HEADERS,
+    ),
+    "/v1/rank:batch": Endpoint(
+        "In which order should these shoppers see these items?",
+        "As `/v1/recommendations:batch`; `defaults` may hold the items.",
+        RankBatch, BatchLine, lines=RankRequest, kinds=STREAMS, headers=HEADERS,
     ),
     "/v1/events": Endpoint(
         "What shoppers did",
         "Up to 1,000 events as JSON, or any number as NDJSON, an event a line. What is accepted is durable; the same "
         "`event_id` counts once. A bad row is told in `rejected` and loses nothing of the rest.",
-        EventsRequest, Accepted, 202, lines=EventRow,
+        EventsRequest, Accepted, 202, lines=EventRow, kinds=BOTH,
     ),
     "/v1/items": Endpoint(
         "What is new about items",
@@ -171,6 +186,8 @@ def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
     return {
         "/v1/recommendations": {**asking, "placement": "home", "count": 5, "explain": True},
         "/v1/rank": {**asking, "item_ids": item_ids, "explain": True},
+        "/v1/recommendations:batch": {"requests": [asking, {"user_id": "u00002"}], "defaults": {"count": 5}},
+        "/v1/rank:batch": {"requests": [asking, {"user_id": "u00002"}], "defaults": {"item_ids": item_ids}},
         "/v1/events": {"events": [event, {**event, "event_id": "e-2", "type": "cart"}]},
         "/v1/items": {"items": [{"item_id": item_ids[0], "in_stock": True}]},
         "/v1/models/{name}/versions/{version}/promote": {"alias": "production", "why": "longer histories"},
@@ -204,9 +221,12 @@ def openapi(item_ids: list[str]) -> dict[str, Any]:
             for name, text in found.items()
         ]
         if one.body:
-            content = {"application/json": {"schema": named[one.body], "example": shown[path]}}
+            content: dict[str, Any] = {JSON: {"schema": named[one.body], "example": shown[path]}}
             if one.lines:
-                content["application/x-ndjson"] = {"schema": named[one.lines]}
+                content[NDJSON] = {"schema": named[one.lines]}
+            for kind in (PROTOBUF, ARROW):
+                if kind in one.kinds:
+                    content[kind] = {}
             operation["requestBody"] = {"required": not one.admin, "content": content}
         if one.admin:
             operation["security"] = [{"admin": []}]

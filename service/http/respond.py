@@ -11,11 +11,13 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from service.accept import JSON
 from service.errors import DeadlineExceeded, Look, MalformedBody, UnsupportedMedia
+from service.problems import problem as problem_details
 from service.trace import Trace
-from service.wire import BadField, Problem, Recommendation
+from service.wire import Recommendation
 
-FAILED = Look(500, "internal-error", "The service failed on this request")
+PROBLEM = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,6 @@ BODY_TIMEOUT_S = 5.0
 """aiohttp's timeouts do not cover a body that stalls; this does."""
 
 
-NDJSON = "application/x-ndjson"
-
-
 CODINGS = ("identity", "gzip", "deflate")
 """How a body may be compressed."""
 
@@ -56,16 +55,17 @@ def body_type(request: web.Request, *known: str) -> str:
     if request.content_type not in known:
         raise UnsupportedMedia(f"Content-Type is {found[:100]!r}, expected {' or '.join(known)}")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
-        raise UnsupportedMedia(f"Content-Type is {found[:100]!r}; JSON is read in UTF-8 only")
+        raise UnsupportedMedia(f"Content-Type is {found[:100]!r}; text is read in UTF-8 only")
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.lower() not in CODINGS:
         raise UnsupportedMedia(f"Content-Encoding is {coding[:100]!r}, expected one of {', '.join(CODINGS)}")
     return str(request.content_type)
 
 
-async def body(request: web.Request) -> bytes:
-    """A JSON body. Raises UnsupportedMedia, MalformedBody (empty) or DeadlineExceeded (stalled)."""
-    body_type(request, "application/json")
+async def body(request: web.Request, *known: str, empty: bool = False) -> bytes:
+    """A body of a known type, by itself JSON. Raises UnsupportedMedia, MalformedBody (empty, where it may not be) or
+    DeadlineExceeded (stalled)."""
+    body_type(request, *(known or (JSON,)))
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             data = await request.read()
@@ -73,26 +73,19 @@ async def body(request: web.Request) -> bytes:
         raise MalformedBody(f"the body cannot be read: {' '.join(str(error).split())[:200]}") from error
     except TimeoutError as error:
         raise DeadlineExceeded(f"the body did not arrive in {BODY_TIMEOUT_S:g} s") from error
-    if not data:
+    if not data and not empty:
         raise MalformedBody("the body is empty")
     return data
 
 
 def problem_reply(found: Look, detail: str, trace: Trace, errors: Any = ()) -> Reply:
     """RFC 9457 problem details, with Retry-After where waiting helps."""
-    content = Problem(
-        type=f"urn:endcap:problem:{found.slug}",
-        title=found.title,
-        status=found.status,
-        detail=detail,
-        errors=[BadField(error.path, error.message) for error in errors],
-    )
     headers = {"Server-Timing": trace.server_timing()}
     if found.retry_after_s is not None:
         headers["Retry-After"] = str(found.retry_after_s)
     if found.challenge is not None:
         headers["WWW-Authenticate"] = found.challenge
-    return Reply(found.status, "application/problem+json", msgspec.json.encode(content), headers)
+    return Reply(found.status, PROBLEM, msgspec.json.encode(problem_details(found, detail, errors)), headers)
 
 
 def routed(reply: Reply) -> web.Response:

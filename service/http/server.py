@@ -9,8 +9,11 @@ from typing import Protocol
 import orjson
 from aiohttp import web
 
+from service.accept import JSON, PROTOBUF
 from service.errors import NotReady, look
 from service.http.answers import Answers
+from service.http.batch import BatchApi
+from service.http.batch import Observer as BatchObserver
 from service.http.console_page import ConsoleApi
 from service.http.feast_api import FeastApi
 from service.http.insight import InsightApi
@@ -18,9 +21,11 @@ from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
 from service.http.models import ModelsApi
 from service.http.openapi import openapi
-from service.http.respond import Observer as AnswerObserver
-from service.http.respond import body, json_response, problem, problem_of, routed
+from service.http.protobuf import answer as protobuf_answer
+from service.http.protobuf import answer_type, as_accepted
+from service.http.respond import body, body_type, json_response, problem, problem_of, routed
 from service.http.travel import TravelApi
+from service.many import BatchConfig
 from service.trace import Trace
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -28,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TRACE = web.RequestKey("trace", Trace)
 
 
-class Observer(AnswerObserver, IntakeObserver, Protocol):
+class Observer(BatchObserver, IntakeObserver, Protocol):
     """Told of what comes in and what goes out."""
 
 
@@ -41,11 +46,13 @@ class Api:
         ready: Callable[[], Awaitable[str | None]],
         metrics: Callable[[], tuple[bytes, str]],
         max_body_bytes: int,
+        batch: BatchConfig,
     ) -> None:
         self.observer, self.ready, self.metrics_text = observer, ready, metrics
         self.answers = Answers(observer, max_body_bytes)
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
         self.travel = TravelApi()
+        self.batch = BatchApi(self.answers, observer, batch)
         self.models, self.feast = ModelsApi(), FeastApi()
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
@@ -57,6 +64,7 @@ class Api:
         self.intake.add_to(app)
         self.insight.add_to(app)
         self.travel.add_to(app)
+        self.batch.add_to(app)
         self.models.add_to(app)
         self.feast.add_to(app)
         self.console.add_to(app)
@@ -73,13 +81,18 @@ class Api:
         self.openapi_body = orjson.dumps(openapi(item_ids))
 
     async def answer(self, request: web.Request) -> web.Response:
-        data = await body(request)
-        return routed(await self.answers.answer(request.path, data, request.headers, request[TRACE]))
+        kind = body_type(request, JSON, PROTOBUF)
+        formats = kind, answer_type(request, kind)
+        data = await body(request, kind, empty=kind == PROTOBUF)
+        if PROTOBUF not in formats:
+            return routed(await self.answers.answer(request.path, data, request.headers, request[TRACE]))
+        self.observer.formatted(request.path, *formats)
+        return routed(await protobuf_answer(self.answers, request, request[TRACE], data, formats))
 
     def refuse(self, request: web.Request) -> web.StreamResponse | None:
         """The answer to a request that nobody would be let in for; None where somebody would."""
         refusal = self.answers.refuse(request.path, Trace())
-        return None if refusal is None else routed(refusal)
+        return None if refusal is None else as_accepted(routed(refusal), request)
 
     async def healthz(self, request: web.Request) -> web.Response:
         return json_response({"status": "alive"})
@@ -109,20 +122,21 @@ class Api:
         status = 499  # the client went away
         try:
             response = await handler(request)
-            status = response.status
+            if request.transport is not None and not request.transport.is_closing():
+                status = response.status
             return response
         except web.HTTPException as error:
             status = error.status
             if status < 400:
                 raise
-            return problem_of(error, request, trace)
+            return as_accepted(problem_of(error, request, trace), request)
         except Exception as error:
             found = look(error)
             if found is None:
                 status = 500
                 raise
             status = found.status
-            return problem(found, str(error), trace, getattr(error, "errors", ()))
+            return as_accepted(problem(found, str(error), trace, getattr(error, "errors", ())), request)
         finally:
             endpoint = request.match_info.route.resource
             name = endpoint.canonical if endpoint is not None else "unknown"

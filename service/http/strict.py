@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -124,7 +126,9 @@ class StrictDecoder:
         return request
 
     def convert(self, raw: Any) -> Any:
-        """As `decode`, of plain Python values. Raises InvalidRequest."""
+        """Plain values, as a door reads them that is no JSON. Raises InvalidRequest."""
+        if found := list(itertools.islice(not_finite(raw, ""), MOST_ERRORS)):
+            raise InvalidRequest(*found)
         try:
             return msgspec.convert(raw, self.kind)
         except msgspec.ValidationError as error:
@@ -147,6 +151,16 @@ class StrictDecoder:
         if len(errors) > MOST_ERRORS:
             errors[MOST_ERRORS:] = [FieldError("", f"and more; the first {MOST_ERRORS} are listed")]
         return errors or [FieldError("", str(first))]
+
+
+def not_finite(raw: Any, path: str) -> Iterator[FieldError]:
+    """The numbers that are none, for which JSON has no word."""
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        here = f"{path}.{name[:100]}" if path else name[:100]
+        if isinstance(value, dict):
+            yield from not_finite(value, here)
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield FieldError(here, f"Expected a finite number, got {value}")
 
 
 def reason(error: Exception) -> str:

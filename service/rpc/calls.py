@@ -12,7 +12,7 @@ import grpc.aio
 
 from service.call import HEADERS, Call, read_call
 from service.errors import LOOKS, DeadlineExceeded, Look, look
-from service.http.respond import FAILED
+from service.problems import FAILED
 from service.rpc.status import CODES, DETAILS, details, message_of
 from service.trace import Trace
 from service.wire import Accepted, Recommendation

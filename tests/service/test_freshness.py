@@ -17,10 +17,11 @@ import pytest
 from rich.console import Console
 
 from features.user import ViewState
+from service.accept import ARROW, JSON, chosen
 from service.commands import freshness as command
 from service.errors import NotAcceptable, ServiceError
 from service.freshness import Freshness
-from service.freshness_wire import ARROW, CSV, JSON, FreshnessReport, ViewReport, chosen
+from service.freshness_wire import CSV, TYPES, FreshnessReport, ViewReport
 from service.tallies import Tallies
 from tests.service.conftest import Client
 
@@ -210,13 +211,13 @@ def test_groups_by_placement_version_hour_and_minute() -> None:
     ],
 )  # fmt: skip
 def test_accept_is_honoured(accept: str | None, kind: str) -> None:
-    assert chosen(accept) == kind
+    assert chosen(accept, TYPES) == kind
 
 
 def test_what_nobody_writes_is_not_acceptable() -> None:
     for accept in ("text/html", "*/*;q=0", "application/xml, image/*"):
         with pytest.raises(NotAcceptable, match="there are application/json, text/csv"):
-            chosen(accept)
+            chosen(accept, TYPES)
 
 
 async def freshness(client: Client, path: str, accept: str = JSON) -> bytes:

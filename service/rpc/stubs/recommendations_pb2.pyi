@@ -225,6 +225,12 @@ class Event(_message.Message):
     value: float
     def __init__(self, event_id: _Optional[str] = ..., user_id: _Optional[str] = ..., item_id: _Optional[str] = ..., type: _Optional[str] = ..., timestamp: _Optional[float] = ..., session_id: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
 
+class EventsRequest(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
 class Rejected(_message.Message):
     __slots__ = ("index", "message")
     INDEX_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,378 @@
+"""`:batch`: many users in one request, by clients that know NDJSON and Arrow only."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+import pyarrow as pa
+import pytest
+from pytest import MonkeyPatch
+
+from service.accept import ARROW, JSON, NDJSON
+from service.many import BatchConfig
+from tests.service.conftest import Client, counted
+
+PATH, RANK = "/v1/recommendations:batch", "/v1/rank:batch"
+
+
+def stream(columns: dict[str, Any], rows: int | None = None, **options: Any) -> bytes:
+    """An Arrow stream, `rows` a record batch."""
+    table = pa.table(columns)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, **options) as writer:
+        writer.write_table(table, rows)
+    return sink.getvalue()
+
+
+def lines(*rows: Any) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+@asynccontextmanager
+async def posted(
+    client: Client, body: bytes, kind: str, accept: str | None = None, path: str = PATH
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    headers = {"Content-Type": kind, **({"Accept": accept} if accept else {})}
+    async with client.session.post(client.url + path, data=io.BytesIO(body), headers=headers) as response:
+        yield response
+
+
+async def answers(client: Client, body: bytes, kind: str, accept: str | None = None, path: str = PATH) -> list[Any]:
+    """The outcomes, in the order of the requests."""
+    async with posted(client, body, kind, accept, path) as response:
+        data = await response.read()
+        assert response.status == 200, data
+    if response.content_type == ARROW:
+        rows = pa.ipc.open_stream(data).read_all().to_pylist()
+    else:
+        assert response.content_type == NDJSON
+        rows = [msgspec.json.decode(line) for line in data.splitlines()]
+    return sorted(rows, key=lambda row: row["index"])
+
+
+async def refused(
+    client: Client, body: bytes, kind: str, status: int, accept: str | None = None, path: str = PATH
+) -> Any:
+    async with posted(client, body, kind, accept, path) as response:
+        data = await response.read()
+        assert (response.status, response.content_type) == (status, "application/problem+json"), data
+        return msgspec.json.decode(data)
+
+
+def shown(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(one["item_id"], one["source"]) for one in answer["items"]]
+
+
+USERS = ["u1", "nobody", None, "u2", "u1"]
+SESSIONS = [None, ["i00003", "i00009"], ["i00007"], [], None]
+COUNTS = [5, 3, None, 7, 1]
+
+
+async def test_every_format_gives_the_answers_that_single_requests_get(client: Client) -> None:
+    requests = [
+        {"user_id": user, "count": count or 20, **({} if session is None else {"session": {"item_ids": session}})}
+        for user, session, count in zip(USERS, SESSIONS, COUNTS, strict=True)
+    ]
+    single = [await client.recommend(**one) for one in requests]
+    arrow = stream({"user_id": USERS, "session_item_ids": SESSIONS, "count": COUNTS}, rows=2)
+    for body, kind in ((json.dumps({"requests": requests}).encode(), JSON), (lines(*requests), NDJSON), (arrow, ARROW)):
+        found = await answers(client, body, kind, NDJSON)
+        assert [one["index"] for one in found] == [0, 1, 2, 3, 4]
+        for one, other in zip(found, single, strict=True):
+            assert shown(one["recommendation"]) == shown(other)
+            assert one["recommendation"].keys() == other.keys()
+            assert one["recommendation"]["degraded"] == other["degraded"]
+        rows = await answers(client, body, kind, ARROW)
+        for row, other, user in zip(rows, single, USERS, strict=True):
+            assert list(zip(row["item_ids"], row["sources"], strict=True)) == shown(other) and row["user_id"] == user
+            assert row["scores"] == pytest.approx([one["score"] for one in other["items"]], rel=1e-5)
+            assert {"name": row["model"], "version": row["version"], "group": row["group"]} == other["model"]
+            assert (
+                row["degraded"] == other["degraded"] and row["status"] is None and len(row["recommendation_id"]) == 32
+            )
+    _, text = await client.get("/metrics")
+    assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="200") == 30
+    assert counted(text, "endcap_formats_total", endpoint=PATH, body=ARROW, answer=NDJSON) == 1
+    assert counted(text, "endcap_requests_total", endpoint=PATH, status="200") == 6
+    assert counted(text, "endcap_answers_total", model="default") == 35
+
+
+async def test_the_same_items_are_ranked_for_many_users_by_defaults(client: Client) -> None:
+    body = {"requests": [{"user_id": "u1"}, {"user_id": "u2", "item_ids": ["i00001"]}],
+            "defaults": {"item_ids": ["i00003", "i00004", "nothing"]}}  # fmt: skip
+    first, second = await answers(client, json.dumps(body).encode(), JSON, None, RANK)
+    single = await client.post("/v1/rank", {"user_id": "u1", **body["defaults"]})  # type: ignore[dict-item]
+    assert shown(first["recommendation"]) == shown(single)
+    assert first["recommendation"]["missing_item_ids"] == ["nothing"] and len(second["recommendation"]["items"]) == 1
+    (row,) = await answers(
+        client, stream({"user_id": ["u1"], "item_ids": [["i00003", "i00004", "x"]]}), ARROW, None, RANK
+    )
+    assert row["item_ids"] == [one["item_id"] for one in single["items"]] and row["missing_item_ids"] == ["x"]
+    problem = await refused(client, stream({"user_id": ["u1"]}), ARROW, 422, None, RANK)
+    assert problem["errors"] == [{"path": "item_ids", "message": "Missing"}]
+
+
+async def test_all_that_a_request_may_say_can_be_said_in_columns(client: Client) -> None:
+    asked = {"user_id": "u1", "count": 4, "exclude_item_ids": ["i00001"],
+             "context": {"country": "Germany", "views_1h": 5}, "filter": {"price": {"min": 2.0, "max": 60.0}},
+             "model_version": "1", "placement": "home"}  # fmt: skip
+    single = await client.recommend(**asked)
+    text = pa.array(["u1"]).dictionary_encode()
+    columns = {
+        "user_id": text, "count": pa.array([4], pa.uint8()),
+        "exclude_item_ids": pa.array([["i00001"]], pa.large_list(text.type)),
+        "context.country": pa.array(["Germany"], pa.string_view()), "context.views_1h": pa.array([5.0]),
+        "filter_price_min": pa.array([2]), "filter_price_max": pa.array([60.0], pa.float32()), "item_id": pa.nulls(1),
+        "model_version": ["1"], "placement": pa.array(["home"], pa.large_string()),
+    }  # fmt: skip
+    (row,) = await answers(client, stream(columns), ARROW)
+    assert row["item_ids"] == [one["item_id"] for one in single["items"]] and row["version"] == "1"
+    (row,) = await answers(client, stream({**columns, "filter_category": pa.array([["none such"]])}), ARROW)
+    assert row["item_ids"] == [] and row["degraded"] == ["count"]
+
+
+async def test_a_bad_user_fails_alone(client: Client) -> None:
+    rows = [b'{"user_id": "u1"}', b'{"user_id": 5, "cnt": 1}', b"{", b'{"user_id": "u1", "placement": "hone"}',
+            b'{"user_id": "u1", "user_id": "u2"}', b'{"count": NaN}', b"  ", b'{"user_id": "u2"}']  # fmt: skip
+    found = await answers(client, b"\n".join(rows), NDJSON)
+    assert [one.get("problem", {}).get("status") for one in found] == [None, 422, 400, 404, 400, 400, None]
+    assert {one["path"] for one in found[1]["problem"]["errors"]} == {"user_id", "cnt"}
+    sessions = [None, None, ["a", None], ["i00001"] * 2001]
+    columns = {"user_id": ["u1", "u" * 300, "u1", "u2"], "session_item_ids": sessions, "placement": ["home"] * 4}
+    rows = await answers(client, stream(columns), ARROW)
+    assert [row["status"] for row in rows] == [None, 422, 422, 422]
+    assert rows[1]["slug"] == "invalid-request" and rows[1]["detail"].startswith("user_id: ")
+    assert "session.item_ids[1]" in rows[2]["detail"] and "has 2,001 items" in rows[3]["detail"]
+    _, text = await client.get("/metrics")
+    assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="422") == 4
+
+
+async def test_a_fault_of_our_own_is_that_user_s_and_has_its_traceback_in_the_log(
+    client: Client, monkeypatch: MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recommender = client.app.api.answers.recommender
+    assert recommender is not None
+    ask = recommender.recommend
+
+    async def failing(request: Any, *rest: Any) -> Any:
+        if request.user_id == "u2":
+            raise ZeroDivisionError
+        return await ask(request, *rest)
+
+    monkeypatch.setattr(recommender, "recommend", failing)
+    found = await answers(client, lines({"user_id": "u1"}, {"user_id": "u2"}), NDJSON)
+    assert "recommendation" in found[0] and found[1]["problem"]["type"] == "urn:endcap:problem:internal-error"
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("columns", "path", "said"),
+    [
+        ({"users": ["u1"]}, "users", "Unknown field; known: user_id, "),
+        ({"count": [1]}, "user_id", "Missing"),
+        ({"user_id": [1]}, "user_id", "is int64, expected string"),
+        ({"user_id": ["u1"], "count": ["5"]}, "count", "is string, expected integer"),
+        ({"user_id": ["u1"], "session_item_ids": ["i"]}, "session_item_ids", "is string, expected list<string>"),
+        ({"user_id": ["u1"], "session_item_ids": [[[1]]]}, "session_item_ids", "expected list<string>"),
+        ({"user_id": ["u1"], "context.x": [[1]]}, "context.x", "expected string, number or boolean"),
+        ({"user_id": ["u1"], "filter_price_min": [True]}, "filter_price_min", "is bool, expected number"),
+        ({"user_id": [b"u1"]}, "user_id", "is binary, expected string"),
+        ({"user_id": pa.array([pa.array([1]).dictionary_encode()[0]])}, "user_id", "is dictionary<values=int64"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_schema_says_which_field(client: Client, columns: dict[str, Any], path: str, said: str) -> None:
+    problem = await refused(client, stream(columns), ARROW, 422)
+    assert any(one["path"] == path and said in one["message"] for one in problem["errors"]), problem
+
+
+async def test_json_that_is_no_batch_is_refused_as_a_whole(client: Client) -> None:
+    for body, status, said in (
+        (b'{"requests": [], "request": []}', 422, "request: Unknown field"),
+        (b"{}", 422, "requests: Missing"),
+        (b'{"requests": 5}', 422, "requests: Expected"),
+        (b"[]", 422, "Expected `object`"),
+        (b'{"requests": [{}], "requests": [{}]}', 400, "stands twice"),
+        (b'{"requests": [{}], "defaults": {"count": 0}}', 422, "defaults.count: "),
+        (b'{"requests": [{}], "defaults": {"usr": 0}}', 422, "defaults.usr: Unknown field"),
+        (b'{"requests": [{}], "defaults": 5}', 422, "defaults: Expected `object`"),
+        (b"{", 400, "truncated"),
+        (b"", 400, "empty"),
+    ):
+        assert said in (await refused(client, body, JSON, status))["detail"], body
+    assert await answers(client, b'{"requests": []}', JSON) == [] and await answers(client, b"\n", NDJSON) == []
+    assert await answers(client, stream({"user_id": pa.array([], pa.string())}), ARROW) == []
+
+
+async def test_formats_are_negotiated(client: Client) -> None:
+    problem = await refused(client, b"a,b", "text/csv", 415)
+    assert "application/json or application/x-ndjson or application/vnd.apache.arrow.stream" in problem["detail"]
+    assert (await refused(client, lines({}), NDJSON, 406, "application/json"))["type"].endswith("not-acceptable")
+    async with posted(client, stream({"user_id": ["u1"]}), ARROW, "*/*") as response:
+        assert response.content_type == ARROW
+    async with posted(client, lines({}), NDJSON, f"{NDJSON};q=0.5, {ARROW}") as response:
+        assert response.content_type == ARROW
+
+
+async def test_more_users_or_bytes_than_may_be_are_refused_before_anybody_is_asked(client: Client) -> None:
+    api = client.app.api.batch
+    many = {"requests": [{}] * 10_001}
+    assert "more than 10,000 users" in (await refused(client, json.dumps(many).encode(), JSON, 422))["detail"]
+    assert "more than 10,000" in (await refused(client, b"{}\n" * 10_001, NDJSON, 422))["detail"]
+    users = pa.nulls(10_001, pa.string())
+    assert "more than 10,000" in (await refused(client, stream({"user_id": users}), ARROW, 422))["detail"]
+    api.config = BatchConfig(max_body_bytes=2000)
+    for body, kind in ((b"{}\n" * 1000, NDJSON), (stream({"user_id": ["u" * 2000]}), ARROW)):
+        assert "may have 2,000 bytes" in (await refused(client, body, kind, 413))["detail"]
+    _, text = await client.get("/metrics")
+    assert counted(text, "endcap_answers_total", model="default") == 0
+
+
+@pytest.fixture
+def held(client: Client, monkeypatch: MonkeyPatch) -> dict[str, asyncio.Event]:
+    """Users whose answer waits until somebody sets their event; `asked` is who was asked about."""
+    recommender = client.app.api.answers.recommender
+    assert recommender is not None
+    ask, waits = recommender.recommend, {"slow": asyncio.Event()}
+
+    async def slow(request: Any, *rest: Any) -> Any:
+        if (event := waits.get(request.user_id)) is not None:
+            await event.wait()
+        return await ask(request, *rest)
+
+    monkeypatch.setattr(recommender, "recommend", slow)
+    return waits
+
+
+async def test_what_is_done_is_there_before_the_last_user_is(client: Client, held: dict[str, asyncio.Event]) -> None:
+    """As Arrow's own reader of streams sees it: the first record batch while one user still waits."""
+    async with posted(client, stream({"user_id": ["slow", "u1", "u2"]}), ARROW) as response:
+        taken = bytearray()
+        while True:
+            taken += await response.content.readany()
+            try:
+                first = pa.ipc.open_stream(bytes(taken)).read_next_batch().to_pylist()
+                break
+            except (pa.ArrowInvalid, StopIteration):
+                continue
+        assert sorted(row["user_id"] for row in first) == ["u1", "u2"] and not held["slow"].is_set()
+        held["slow"].set()
+        taken += await response.content.read()
+    assert sorted(row["index"] for row in pa.ipc.open_stream(bytes(taken)).read_all().to_pylist()) == [0, 1, 2]
+
+
+async def test_no_more_than_a_few_are_asked_about_at_a_time(client: Client, held: dict[str, asyncio.Event]) -> None:
+    most, flying = 0, 0
+    recommender = client.app.api.answers.recommender
+    assert recommender is not None
+    ask: Callable[..., Awaitable[Any]] = recommender.recommend
+
+    async def noted(*rest: Any) -> Any:
+        nonlocal most, flying
+        flying += 1
+        most = max(most, flying)
+        try:
+            return await ask(*rest)
+        finally:
+            flying -= 1
+
+    recommender.recommend = noted  # type: ignore[method-assign]
+    client.app.api.batch.config = BatchConfig(in_flight=3)
+    assert len(await answers(client, lines(*[{"user_id": "u1"}] * 50), NDJSON)) == 50
+    assert most == 3 and flying == 0
+
+
+async def test_others_go_first_and_a_batch_that_gets_no_turn_says_so(client: Client) -> None:
+    """Where the gate has no room for bulk the users of a batch wait, and are refused when its time is over."""
+    recommender = client.app.api.answers.recommender
+    assert recommender is not None
+    recommender.limiter.in_flight += 1000
+    client.app.api.batch.config = BatchConfig(timeout_s=0.1)
+    found = await answers(client, lines({"user_id": "u1"}, {"user_id": "u2"}), NDJSON)
+    assert [one["problem"]["status"] for one in found] == [504, 504]
+    client.app.api.batch.config = BatchConfig()
+    asyncio.get_running_loop().call_later(0.1, setattr, recommender.limiter, "in_flight", 0)
+    (one,) = await answers(client, lines({"user_id": "u1"}), NDJSON)
+    assert one["recommendation"]["degraded"] == []
+    assert recommender.limiter.refused == {"interactive": 0, "bulk": 0}
+
+
+async def test_more_batches_than_may_be_are_refused_at_once(client: Client, held: dict[str, asyncio.Event]) -> None:
+    client.app.api.batch.config = BatchConfig(at_once=1)
+    async with posted(client, lines({"user_id": "slow"}), NDJSON) as response:
+        problem = await refused(client, lines({}), NDJSON, 503)
+        assert problem["type"] == "urn:endcap:problem:overloaded" and "batch.at_once" in problem["detail"]
+        held["slow"].set()
+        await response.read()
+    assert len(await answers(client, lines({}), NDJSON)) == 1
+
+
+async def gone(client: Client, until: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not until():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_client_that_goes_away_ends_its_batch(client: Client, held: dict[str, asyncio.Event]) -> None:
+    async with posted(client, lines({"user_id": "slow"}, {"user_id": "u1"}), NDJSON) as response:
+        await response.content.readany()
+        response.close()
+    await gone(client, lambda: client.app.api.batch.under_way == 0)
+    assert not held["slow"].is_set()
+    _, text = await client.get("/metrics")
+    assert counted(text, "endcap_requests_total", endpoint=PATH, status="499") == 1
+
+
+async def connected(client: Client, head: bytes, *, small: bool = False) -> tuple[asyncio.StreamReader, Any]:
+    address = urlsplit(client.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=1024 if small else 65536)
+    writer.write(f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {NDJSON}\r\n".encode() + head)
+    return reader, writer
+
+
+async def test_a_client_that_stops_reading_is_closed_and_nothing_piles_up(client: Client) -> None:
+    """Answers are made as fast as they are read: a few hundred, where 10,000 were asked for. Others are answered."""
+    client.app.api.batch.config = BatchConfig(write_timeout_s=0.5)
+    body = lines(*[{"count": 200}] * 10_000)
+    _, writer = await connected(client, b"Content-Length: %d\r\n\r\n" % len(body) + body, small=True)
+    await gone(client, lambda: client.app.api.batch.under_way == 1)
+    assert (await client.recommend(user_id="u1"))["degraded"] == []
+    await gone(client, lambda: client.app.api.batch.under_way == 0)
+    _, text = await client.get("/metrics")
+    assert counted(text, "endcap_batch_users_total", endpoint=PATH) < 5000
+    assert counted(text, "endcap_requests_total", endpoint=PATH, status="499") == 1
+    writer.close()
+
+
+async def test_a_client_that_never_sends_is_told_and_closed(client: Client, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr("service.http.intake.BODY_TIMEOUT_S", 0.3)
+    reader, writer = await connected(client, b"Content-Length: 1000\r\n\r\n{}")
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 504 ") and b"deadline-exceeded" in answer
+    assert client.app.api.batch.under_way == 0
+    writer.close()
+
+
+async def test_a_client_that_drips_is_told_and_closed(client: Client, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr("service.http.batch.BODY_S", 0.3)
+    reader, writer = await connected(client, b"Content-Length: 1000\r\n\r\n")
+
+    async def drip() -> None:
+        while True:
+            writer.write(b" ")
+            await asyncio.sleep(0.05)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(20):
+        answer = await reader.readuntil(b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    dripping.cancel()
+    writer.close()
