@@ -16,6 +16,7 @@ from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
 from service.http.models import ModelsApi
+from service.http.oip import OipApi
 from service.http.openapi import openapi
 from service.http.respond import Observer as AnswerObserver
 from service.http.respond import body, json_response, problem, problem_of, routed
@@ -32,7 +33,8 @@ class Observer(AnswerObserver, IntakeObserver, Protocol):
 
 
 class Api:
-    """The endpoints. `ready` returns why the service is not ready, or None; `metrics` the Prometheus text."""
+    """The endpoints. `ready` returns why the service is not ready, or None; `metrics` the Prometheus text. `oip` is set
+    before the port opens, where it is to be open."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Api:
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
         self.travel = TravelApi()
         self.models = ModelsApi()
+        self.oip: OipApi | None = None
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
@@ -58,6 +61,8 @@ class Api:
         self.travel.add_to(app)
         self.models.add_to(app)
         self.console.add_to(app)
+        if self.oip is not None:
+            self.oip.add_to(app)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/metrics", self.metrics)
