@@ -36,6 +36,28 @@ class ModelMetadata(Struct, frozen=True):
     outputs: list[TensorSpec]
 
 
+TRITON_TYPES = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
+
+
+class ConfiguredTensor(Struct, frozen=True):
+    """A TensorSpec in the words of Triton's model configuration."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class ModelConfiguration(Struct, frozen=True):
+    """The metadata as Triton's model configuration, for clients that ask for that (its `perf_analyzer`).
+    `max_batch_size` 0: shapes are whole, the batch is their first dimension."""
+
+    name: str
+    platform: str
+    input: list[ConfiguredTensor]
+    output: list[ConfiguredTensor]
+    max_batch_size: int = 0
+
+
 class ServerMetadata(Struct, frozen=True):
     name: str
     version: str
@@ -103,6 +125,14 @@ class InferenceModels(Protocol):
     ) -> Inferred:
         """Raises InvalidRequest, UnknownVersion, DeadlineExceeded or EngineError."""
         ...
+
+
+def configuration(metadata: ModelMetadata) -> ModelConfiguration:
+    inputs, outputs = (
+        [ConfiguredTensor(one.name, TRITON_TYPES[one.datatype], one.shape) for one in some]
+        for some in (metadata.inputs, metadata.outputs)
+    )
+    return ModelConfiguration(metadata.name, metadata.platform, inputs, outputs)
 
 
 def server_metadata(*extensions: str) -> ServerMetadata:

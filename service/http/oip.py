@@ -17,7 +17,7 @@ from aiohttp import web
 from service.errors import FieldError, InvalidRequest, MalformedBody, NotReady, look
 from service.http.respond import check_coding, read_body
 from service.http.strict import StrictDecoder
-from service.oip_wire import Given, InferenceModels, InferInput, Inferred, InferRequest, server_metadata
+from service.oip_wire import Given, InferenceModels, InferInput, Inferred, InferRequest, configuration, server_metadata
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class OipApi:
         router.add_get("/v2/health/ready", told(self.server_ready))
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             router.add_get(model, told(self.metadata))
+            router.add_get(f"{model}/config", told(self.config))
             router.add_get(f"{model}/ready", told(self.model_ready))
             router.add_post(f"{model}/infer", told(self.infer))
         router.add_route("*", "/v2/{rest:.*}", told(nothing))
@@ -62,6 +63,9 @@ class OipApi:
 
     async def metadata(self, request: web.Request) -> web.Response:
         return answer(msgspec.json.encode(self.loaded().metadata(*asked(request))))
+
+    async def config(self, request: web.Request) -> web.Response:
+        return answer(msgspec.json.encode(configuration(self.loaded().metadata(*asked(request)))))
 
     async def model_ready(self, request: web.Request) -> web.Response:
         found = self.loaded().metadata(*asked(request))

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import grpc
+import msgspec
 from google.protobuf.message import DecodeError
 
 from service.errors import FieldError, InvalidRequest, MalformedBody, NotReady, look
-from service.oip_wire import Given, InferenceModels, Inferred, TensorSpec, server_metadata
+from service.oip_wire import Given, InferenceModels, Inferred, TensorSpec, configuration, server_metadata
 from service.rpc.stubs import grpc_service_pb2 as pb
 from service.trace import Trace
 
@@ -30,6 +31,8 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """By the status that an error has over HTTP."""
+FINAL_RESPONSE = "triton_enable_empty_final_response"
+"""Of streams; `perf_analyzer` says it of every call. Here each has one answer, which is the final one."""
 CLIENT_LEFT = 499
 MICROSECONDS = 1e-6
 MOST_MESSAGE = 1000
@@ -71,6 +74,7 @@ class Servicer:
             "ModelReady": (pb.ModelReadyRequest, self.model_ready),
             "ServerMetadata": (pb.ServerMetadataRequest, self.server),
             "ModelMetadata": (pb.ModelMetadataRequest, self.metadata),
+            "ModelConfig": (pb.ModelConfigRequest, self.config),
             "ModelInfer": (pb.ModelInferRequest, self.infer),
         }
         handlers = {name: grpc.unary_unary_rpc_method_handler(self.told(name, *one)) for name, one in methods.items()}
@@ -115,6 +119,10 @@ class Servicer:
         return pb.ModelMetadataResponse(
             name=found.name, versions=found.versions, platform=found.platform, inputs=inputs, outputs=outputs
         )
+
+    async def config(self, request: Any, left_s: float | None) -> Any:
+        found = configuration(self.loaded().metadata(request.name, request.version))
+        return pb.ModelConfigResponse(config=msgspec.to_builtins(found))
 
     async def infer(self, request: Any, left_s: float | None) -> Any:
         models = self.loaded()
@@ -197,7 +205,7 @@ def only(parameters: Mapping[str, Any], *known: str, where: str = "") -> None:
 
 def timeout_of(request: Any) -> float | None:
     """Seconds; the protocol's `timeout` is in microseconds. Raises InvalidRequest."""
-    only(request.parameters, "timeout")
+    only(request.parameters, "timeout", FINAL_RESPONSE)
     if "timeout" not in request.parameters:
         return None
     found = request.parameters["timeout"]

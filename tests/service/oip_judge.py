@@ -56,9 +56,10 @@ def sync(http: str, grpc: str, models: dict[str, tuple[Given, str]], found: dict
         for client, kind in ((one, "http"), (other, "grpc")):
             found[f"{kind}-live"], found[f"{kind}-ready"] = client.is_server_live(), client.is_server_ready()
             found[f"{kind}-version-ready"] = client.is_model_ready(TOWER, "1")
-        found["http-metadata"] = json.dumps([one.get_server_metadata(), one.get_model_metadata(RANKER)])
+        said = [one.get_server_metadata(), one.get_model_metadata(RANKER), one.get_model_config(RANKER)]
+        found["http-metadata"] = json.dumps(said)
         said = [other.get_server_metadata(as_json=True), other.get_model_metadata(RANKER, as_json=True)]
-        found["grpc-metadata"] = json.dumps(said)
+        found["grpc-metadata"] = json.dumps([*said, other.get_model_config(RANKER, as_json=True)["config"]])
         found["http-unknown"] = complaint(lambda: one.get_model_metadata("nothing.ranker"))
         found["grpc-unknown"] = complaint(lambda: other.get_model_metadata("nothing.ranker"))
         for model, (given, output) in models.items():

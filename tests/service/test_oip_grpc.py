@@ -72,6 +72,8 @@ async def test_tensors_come_raw_or_typed_and_go_as_they_came(there: tuple[Client
     assert (raw.model_name, raw.model_version, raw.id) == (RANKER, "2", "a")
     assert (raw.outputs[0].name, raw.outputs[0].datatype, list(raw.outputs[0].shape)) == ("score", "FP32", [2, 3])
     assert not raw.outputs[0].HasField("contents")
+    of_perf_analyzer = {"triton_enable_empty_final_response": {"bool_param": True}}
+    assert await infer(request_of(asked, raw=True, id="a", parameters=of_perf_analyzer)) == raw
     np.testing.assert_allclose(np.frombuffer(raw.raw_output_contents[0], "<f4").reshape(2, 3), expected, atol=1e-4)
     typed = await infer(request_of(asked, raw=False, outputs=[{"name": "score"}], model_version="1"))
     assert not typed.raw_output_contents and typed.model_version == "1"
@@ -134,7 +136,7 @@ def mistakes(asked: Asked) -> list[tuple[str, Any]]:
         ("inputs: dense, categorical, history, item_id: missing", pb.ModelInferRequest(model_name=RANKER)),
         ("outputs: there is no output 'user'; there is score", request_of(asked, raw=True, outputs=[{"name": "user"}])),
         ("'dense': unknown parameter 'shared_memory_region'; known: none", raw(0, parameters="shared_memory_region")),
-        ("unknown parameter 'sequence_id'; known: timeout",
+        ("unknown parameter 'sequence_id'; known: timeout, triton_enable",
          request_of(asked, raw=True, parameters={"sequence_id": {"int64_param": 1}})),
         ("parameter timeout is to be microseconds above 0",
          request_of(asked, raw=True, parameters={"timeout": {"string_param": "1"}})),
@@ -206,6 +208,10 @@ async def test_metadata_say_what_the_models_want(there: tuple[Client, Any, Asked
         ("user", "FP32", [-1, 16]),
     ]  # fmt: skip
     assert (found.name, list(found.versions), found.platform) == (TOWER, ["1", "2"], "endcap_pytorch")
+    config = (await stub.ModelConfig(pb.ModelConfigRequest(name=TOWER))).config
+    assert (config.name, config.max_batch_size, len(config.input)) == (TOWER, 0, 3)
+    assert (config.input[1].data_type, list(config.input[1].dims)) == (pb.TYPE_INT64, [-1, codes])
+    assert (config.output[0].name, config.output[0].data_type) == ("user", pb.TYPE_FP32)
 
 
 async def test_nothing_is_ready_until_the_models_are_loaded(shop: Path) -> None:

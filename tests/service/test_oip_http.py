@@ -273,7 +273,7 @@ async def test_what_is_no_request_is_refused_in_the_protocols_form(here: Client)
     assert status == 415 and "Content-Encoding" in error
     for method, path, expected in (
         ("GET", "/v2/models/none.ranker", 404), ("GET", f"/v2/models/{RANKER}/versions/9", 404),
-        ("GET", "/v2/models/default.tower/ready", 404), ("GET", f"/v2/models/{RANKER}/config", 404),
+        ("GET", "/v2/models/default.tower/ready", 404), ("GET", f"/v2/models/{RANKER}/stats", 404),
         ("GET", "/v2/repository/index", 404), ("DELETE", "/v2", 405), ("GET", f"/v2/models/{RANKER}/infer", 404),
     ):  # fmt: skip
         async with here.session.request(method, here.url + path) as response:
@@ -316,6 +316,17 @@ async def test_nothing_is_ready_until_the_models_are_loaded(shop: Path) -> None:
         await app.load()
         assert await statuses(session) == [200] * 5
     await app.stop()
+
+
+async def test_triton_s_configuration_says_what_the_metadata_say(here: Client) -> None:
+    """`perf_analyzer` asks for it first."""
+    status, text = await here.get(f"/v2/models/{RANKER}/versions/1/config")
+    found = json.loads(text)
+    asked = asked_of(here)
+    assert status == 200 and (found["name"], found["max_batch_size"]) == (RANKER, 0)
+    assert found["input"][0] == {"name": "dense", "data_type": "TYPE_FP32", "dims": [-1, asked.dense.shape[1]]}
+    assert found["input"][3] == {"name": "item_id", "data_type": "TYPE_STRING", "dims": [-1, -1]}
+    assert found["output"] == [{"name": "score", "data_type": "TYPE_FP32", "dims": [-1, -1]}]
 
 
 async def test_a_closed_door_is_none(client: Client) -> None:

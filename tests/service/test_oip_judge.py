@@ -58,5 +58,6 @@ async def test_tritonclient_gets_what_torch_says_by_every_way_that_it_has(deploy
     assert over_http[0]["name"] == over_grpc[0]["name"] == "endcap"
     assert over_http[1]["versions"] == over_grpc[1]["versions"] == ["1", "2"]
     assert [one["name"] for one in over_http[1]["inputs"]] == ["dense", "categorical", "history", "item_id"]
+    assert over_http[2]["input"][3]["data_type"] == over_grpc[2]["input"][3]["data_type"] == "TYPE_STRING"
     for kind in ("http", "grpc"):
         assert "there is no model 'nothing.ranker'; there are default.user_tower" in str(found[f"{kind}-unknown"])
