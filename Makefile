@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports proto proto-check tests test-long bench-events bench-feast-api bench-growth bench-items bench-locust bench-lookup bench-memory bench-open bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports proto proto-check tests test-long judge bench-events bench-feast-api bench-growth bench-items bench-locust bench-lookup bench-memory bench-open bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,7 +54,14 @@ proto: $(VENV)/.installed  ## Python stubs of what proto/ says, into service/rpc
 proto-check: $(VENV)/.installed
 	$(BIN)/python -m infra.make_proto --check
 
-tests: $(VENV)/.installed
+judge: $(VENV)/judge/.installed  ## the clients that the tests judge us with and that need other packages than we have
+
+$(VENV)/judge/.installed: tests/service/oip_judge.txt $(VENV)/.installed
+	$(PYTHON) -m venv $(VENV)/judge
+	$(VENV)/judge/bin/pip install --quiet --disable-pip-version-check -r tests/service/oip_judge.txt
+	@touch $@
+
+tests: $(VENV)/.installed $(VENV)/judge/.installed
 	$(BIN)/pytest -m 'not slow' --durations=10
 
 test-long: $(VENV)/.installed  ## the tests that take minutes

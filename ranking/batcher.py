@@ -53,10 +53,11 @@ class LocalEngine:
             self.desk.between.append(partial(self.desk.apply, changes))
             self.wake.notify()
 
-    async def do(self, what: Callable[[Desk], None]) -> None:
-        """Does it between two batches, on the thread that answers. Raises what it raises."""
+    async def do(self, what: Callable[[Desk], None], *, bulk: bool = False) -> None:
+        """Does it between two batches, on the thread that answers; `bulk`: once no shopper waits. Raises what it
+        raises."""
         with self.wake:
-            done = self.desk.later(partial(what, self.desk))
+            done = self.desk.later(partial(what, self.desk), bulk)
             self.wake.notify()
         await done
 
@@ -72,11 +73,12 @@ class LocalEngine:
         desk = self.desk
         while True:
             with self.wake:
-                while not desk.waiting and not desk.between and not desk.stopping:
+                while not (desk.waiting or desk.between or desk.spare or desk.stopping):
                     self.wake.wait()
             desk.do_between()
+            desk.do_spare()
             with self.wake:
-                if not desk.waiting and not desk.stopping:
+                if not desk.waiting and (desk.spare or not desk.stopping):
                     continue
                 if not desk.waiting:
                     return []
@@ -120,9 +122,9 @@ class InlineEngine:
         self.desk.between.append(partial(self.desk.apply, changes))
         self._see_to_it()
 
-    async def do(self, what: Callable[[Desk], None]) -> None:
-        """Does it between two batches. Raises what it raises."""
-        done = self.desk.later(partial(what, self.desk))
+    async def do(self, what: Callable[[Desk], None], *, bulk: bool = False) -> None:
+        """Does it between two batches; `bulk`: once no shopper waits. Raises what it raises."""
+        done = self.desk.later(partial(what, self.desk), bulk)
         self._see_to_it()
         await done
 
@@ -140,10 +142,11 @@ class InlineEngine:
         """One batch. Whatever else the loop has to do comes before the next one."""
         self.due = False
         self.desk.do_between()
+        self.desk.do_spare()
         taken, left = self.desk.take()
         settle(left)
         settle(self.desk.answer(taken))
-        if self.desk.waiting:
+        if self.desk.waiting or self.desk.spare:
             self._see_to_it()
 
 

@@ -41,6 +41,7 @@ class Desk:
         self.paths, self.policy, self.clock = paths, policy, clock
         self.waiting = Lanes()
         self.between: deque[Callable[[], None]] = deque()
+        self.spare: deque[Callable[[], None]] = deque()
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -92,14 +93,22 @@ class Desk:
         while self.between:
             self.between.popleft()()
 
-    def later(self, do: Callable[[], None]) -> asyncio.Future[None]:
-        """Makes it due. The future has its end, or what it raised."""
+    def do_spare(self) -> None:
+        """One piece of what goes after the shoppers, where none of them waits."""
+        if self.spare and not self.waiting.interactive:
+            self.spare.popleft()()
+
+    def later(self, do: Callable[[], None], bulk: bool = False) -> asyncio.Future[None]:
+        """Makes it due; `bulk`: not before shoppers, and not at all once its caller has gone. The future has its end,
+        or what it raised."""
         loop = self.loop
         if loop is None or self.stopping:
             raise EngineStopped("the engine is not running")
         future: asyncio.Future[None] = loop.create_future()
 
         def due() -> None:
+            if bulk and future.done():
+                return
             error: Exception | None = None
             try:
                 do()
@@ -107,7 +116,7 @@ class Desk:
                 error = raised
             loop.call_soon_threadsafe(tell, future, error)
 
-        self.between.append(due)
+        (self.spare if bulk else self.between).append(due)
         return future
 
     def answer(self, jobs: Sequence[Job]) -> list[Outcome]:

@@ -4,6 +4,7 @@ RankingError
  |- BundleError        a bundle that cannot be trusted or does not fit: names the bundle, the file and what differs
  |- TrainingError      data from which no model can be trained
  |- UnknownVersion     a model or version that is not loaded
+ |- BadTensor          an input of a module that it cannot be given: names the tensor
  |- RegistryError      a change of which version stands for what that cannot be made; nothing was changed
  |   |- NoSuchVersion        of a model or version that is not in the registry
  |   |- RegistryBusy         another change is under way, or there has been one meanwhile
@@ -37,6 +38,14 @@ class TrainingError(RankingError):
 
 class UnknownVersion(RankingError):
     """A model or version that is not loaded."""
+
+
+class BadTensor(RankingError):
+    """An input that a module cannot be given. `str()` is one line: `dense: [0, 3] is nan, expected …`."""
+
+    def __init__(self, tensor: str, message: str) -> None:
+        self.tensor, self.message = tensor, message
+        super().__init__(f"{tensor}: {message}")
 
 
 class RegistryError(RankingError):

@@ -41,11 +41,21 @@ from service.engine_watch import EngineWatch
 from service.follower import Follower
 from service.guard import Guard
 from service.http.edge import Runner
+from service.http.oip import OipApi
 from service.http.server import Api
 from service.metrics import Metrics
 from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
-from service.parts import open_catalogue, open_feast_api, open_followed, open_intake, open_records, open_rpc
+from service.oip_wire import InferenceModels
+from service.parts import (
+    open_catalogue,
+    open_feast_api,
+    open_followed,
+    open_inference,
+    open_intake,
+    open_records,
+    open_rpc,
+)
 from service.placements import Placements
 from service.prepared import Prepared, prepare
 from service.reads import Reads
@@ -92,9 +102,11 @@ class App:
         )  # fmt: skip
         self.api.models.key = admin_key(directory, config.admin)
         self.api.feast.opened = config.feast_api.enabled
+        self.api.oip = OipApi(self.why_not_ready) if config.oip.enabled else None
         self.reader: OnlineReader | None = None
         self.engine: InlineEngine | LocalEngine | None = None
         self.versions: Versions | None = None
+        self.inference: InferenceModels | None = None
         self.skew = self.api.insight.skew = Skew(lambda: [] if self.versions is None else self.versions.all())
         self.metrics.whole = self.skew.families
         self.feast: Feast | None = None
@@ -214,6 +226,7 @@ class App:
         guard.start()
         self.closing.append(guard.stop)
         self.api.models.models = ModelsDesk(self.directory, config, self.loaded)
+        self.inference = open_inference(self, self.engine, self.versions)
         # A full collection with torch loaded stops the loop for 0.3 s; what is loaded now stays loaded.
         gc.collect()
         gc.freeze()

@@ -145,6 +145,15 @@ class AdminConfig(Struct, frozen=True, forbid_unknown_fields=True):
     key_file: Annotated[str, Meta(min_length=1)] | None = None
 
 
+class OipConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The Open Inference Protocol: whether the models themselves may be asked, by whoever reaches the port; of how many
+    users a request may be, and how long it may take."""
+
+    enabled: bool = False
+    max_batch: Annotated[int, Meta(ge=1, le=65536)] = 1024
+    timeout_ms: Annotated[float, Meta(gt=0)] = 10_000.0
+
+
 LEAST_KEY = 16
 """Characters of an admin key."""
 
@@ -164,6 +173,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     capture: CaptureConfig = CaptureConfig()
     admin: AdminConfig = AdminConfig()
     feast_api: FeastApiConfig = FeastApiConfig()
+    oip: OipConfig = OipConfig()
     train: TrainConfig = TrainConfig()
 
 

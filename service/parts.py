@@ -24,6 +24,7 @@ from service.answered import Answered
 from service.events import EventDoor
 from service.feast_desk import FeastDesk
 from service.freshness import Freshness
+from service.inference import Models
 from service.items import ItemDoor
 from service.lean import keep_grpc_from_forks
 from service.mirror_keeper import MirrorKeeper
@@ -140,3 +141,13 @@ def open_catalogue(
     follower.start(lambda changes: stream([(one.item_id, one.facts) for one in changes]))
     app.closing.append(follower.stop)
     return door, publisher, follower
+
+
+def open_inference(app: App, engine: InlineEngine | LocalEngine, versions: Versions) -> Models | None:
+    """The models themselves for who may ask them, over HTTP too; None where nobody may."""
+    settings = app.config.oip
+    if not settings.enabled or app.api.oip is None:
+        return None
+    models = Models(versions, engine, most=settings.max_batch, timeout_s=settings.timeout_ms / 1e3)
+    app.api.oip.models = models
+    return models

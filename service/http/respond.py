@@ -56,16 +56,26 @@ def body_type(request: web.Request, *known: str) -> str:
         raise UnsupportedMedia(f"Content-Type is {found[:100]!r}, expected {' or '.join(known)}")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise UnsupportedMedia(f"Content-Type is {found[:100]!r}; text is read in UTF-8 only")
+    check_coding(request)
+    return str(request.content_type)
+
+
+def check_coding(request: web.Request) -> None:
+    """Raises UnsupportedMedia where the body is compressed in a way that we do not read."""
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.lower() not in CODINGS:
         raise UnsupportedMedia(f"Content-Encoding is {coding[:100]!r}, expected one of {', '.join(CODINGS)}")
-    return str(request.content_type)
 
 
 async def body(request: web.Request, *known: str, empty: bool = False) -> bytes:
     """A body of a known type, by itself JSON. Raises UnsupportedMedia, MalformedBody (empty, where it may not be) or
     DeadlineExceeded (stalled)."""
     body_type(request, *(known or (JSON,)))
+    return await read_body(request, empty=empty)
+
+
+async def read_body(request: web.Request, *, empty: bool = False) -> bytes:
+    """A body of whatever type. Raises MalformedBody (empty, where it may not be) or DeadlineExceeded (stalled)."""
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             data = await request.read()

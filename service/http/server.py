@@ -20,6 +20,7 @@ from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
 from service.http.models import ModelsApi
+from service.http.oip import OipApi
 from service.http.openapi import openapi
 from service.http.protobuf import answer as protobuf_answer
 from service.http.protobuf import answer_type, as_accepted
@@ -38,7 +39,8 @@ class Observer(BatchObserver, IntakeObserver, Protocol):
 
 
 class Api:
-    """The endpoints. `ready` returns why the service is not ready, or None; `metrics` the Prometheus text."""
+    """The endpoints. `ready` returns why the service is not ready, or None; `metrics` the Prometheus text. `oip` is set
+    before the port opens, where it is to be open."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Api:
         self.travel = TravelApi()
         self.batch = BatchApi(self.answers, observer, batch)
         self.models, self.feast = ModelsApi(), FeastApi()
+        self.oip: OipApi | None = None
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
@@ -68,6 +71,8 @@ class Api:
         self.models.add_to(app)
         self.feast.add_to(app)
         self.console.add_to(app)
+        if self.oip is not None:
+            self.oip.add_to(app)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/metrics", self.metrics)

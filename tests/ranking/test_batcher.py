@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ranking.batch import Query, Ranked
-from ranking.batcher import LocalEngine
+from ranking.batcher import InlineEngine, LocalEngine
 from ranking.desk import Desk
 from ranking.errors import EngineError, EngineExpired, EngineStopped
 
@@ -153,6 +153,61 @@ async def test_bulk_queries_are_taken_when_no_other_waits() -> None:
     await asyncio.gather(*tasks)
     assert path.batches == [["0"], ["3"], ["1"], ["2"]]
     await one.stop()
+
+
+async def test_bulk_work_is_done_piece_by_piece_when_no_shopper_waits() -> None:
+    """A shopper who comes between two pieces goes before the second; bulk queries keep no piece from its turn."""
+    path, done = Path(), list[str]()
+    one = engine(path, max_batch=1)
+
+    def piece(name: str) -> Callable[[Desk], None]:
+        return lambda desk: done.append(f"{name} after {[batch[0] for batch in path.batches]}")
+
+    path.gate.clear()
+    shoppers = [asyncio.ensure_future(one.submit("m@1", query(name))) for name in ("first", "second")]
+    crowd = [asyncio.ensure_future(one.submit("m@1", query(name), bulk=True)) for name in ("a", "b")]
+    pieces = [asyncio.ensure_future(one.do(piece(name), bulk=True)) for name in ("x", "y")]
+    await asyncio.to_thread(path.entered.wait, 10)
+    path.gate.set()
+    await asyncio.gather(*shoppers, *crowd, *pieces)
+    assert done == ["x after ['first', 'second']", "y after ['first', 'second', 'a']"]
+    await one.stop()
+
+
+async def test_bulk_work_fails_for_its_caller_and_is_left_out_once_he_has_gone() -> None:
+    path, done = Path(), list[str]()
+    one = engine(path)
+
+    def fail(desk: Desk) -> None:
+        raise ValueError("a bad piece")
+
+    with pytest.raises(ValueError, match="a bad piece"):
+        await one.do(fail, bulk=True)
+    path.gate.clear()
+    shopper = asyncio.ensure_future(one.submit("m@1", query("1")))
+    await asyncio.to_thread(path.entered.wait, 10)
+    gone = asyncio.ensure_future(one.do(lambda desk: done.append("gone"), bulk=True))
+    stays = asyncio.ensure_future(one.do(lambda desk: done.append("stays"), bulk=True))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    path.gate.set()
+    await asyncio.gather(shopper, stays)
+    assert done == ["stays"]
+    await one.stop()
+
+
+@pytest.mark.parametrize("kind", [LocalEngine, InlineEngine])
+async def test_stopping_does_the_bulk_work_that_waits(kind: type[LocalEngine] | type[InlineEngine]) -> None:
+    one, done = kind(Desk({}, UpTo(1))), list[int]()  # type: ignore[arg-type]
+    one.start()
+    pieces = [asyncio.ensure_future(one.do(lambda desk, i=i: done.append(i), bulk=True)) for i in range(3)]
+    await asyncio.sleep(0)
+    await one.stop()
+    await asyncio.gather(*pieces)
+    assert done == [0, 1, 2]
+    with pytest.raises(EngineStopped):
+        await one.do(lambda desk: None, bulk=True)
 
 
 async def test_stopping_answers_what_is_queued_and_refuses_what_comes_after() -> None:
