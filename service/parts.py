@@ -64,7 +64,12 @@ async def open_rpc(app: App, host: str, *, shared: bool) -> RpcServer | None:
         api.answers.answering, lambda: api.intake.events, app.metrics, app.why_not_ready, settings,
         max_message_bytes=service.max_body_bytes, drain_s=service.drain_s,
     )  # fmt: skip
-    port = await opened.start(host, settings.port, shared=shared)
+    more = None
+    if app.config.oip.enabled:
+        from service.rpc import inference
+
+        more = partial(inference.add_to, models=lambda: app.inference, ready=app.why_not_ready, observer=app.metrics)
+    port = await opened.start(host, settings.port, shared=shared, more=more)
     app.notices.append(f"gRPC at {host}:{port}")
     return opened
 

@@ -54,10 +54,15 @@ class RpcServer:
         self.server: Any = None
         self.port = 0
 
-    async def start(self, host: str, port: int, *, shared: bool) -> int:
-        """Opens the port and returns it. Raises ServiceError when it is taken. `shared`: others listen on it too."""
+    async def start(
+        self, host: str, port: int, *, shared: bool, more: Callable[[grpc.aio.Server], None] | None = None
+    ) -> int:
+        """Opens the port and returns it. Raises ServiceError when it is taken. `shared`: others listen on it too;
+        `more` adds further services."""
         self.server = grpc.aio.server(options=self.options(shared=shared))
         self.server.add_generic_rpc_handlers((self.recommendations(), self.health.handler(), self.reflection()))
+        if more is not None:
+            more(self.server)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self.server.add_insecure_port(where)

@@ -369,3 +369,11 @@ async def test_a_port_that_is_taken_is_said(rpc: Rpc, deployment: Path) -> None:
     with pytest.raises(ServiceError, match=f"cannot listen for gRPC on 127.0.0.1:{rpc.port}: it is in use"):
         await app.listen("127.0.0.1", 0)
     await app.stop()
+
+
+async def test_the_models_themselves_are_on_the_same_port(rpc: Rpc) -> None:
+    """The Open Inference Protocol's service; what it answers is tested in test_oip_grpc.py."""
+    from service.rpc.stubs import grpc_service_pb2, grpc_service_pb2_grpc
+
+    stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(rpc.channel)
+    assert (await stub.ServerReady(grpc_service_pb2.ServerReadyRequest())).ready
