@@ -41,6 +41,8 @@ from service.follower import Follower
 from service.guard import Guard
 from service.http.edge import Runner
 from service.http.server import Api
+from service.jobs.opened import open_jobs
+from service.jobs.runner import Runner as JobRunner
 from service.metrics import Metrics
 from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
@@ -95,6 +97,7 @@ class App:
         self.log = AnswerLog(directory / LOG, keep_days=config.log.keep_days)
         self.capture = self.metrics.capture = self.api.answers.capture = capture_of(directory, config)
         self.runner: web.AppRunner | None = None
+        self.jobs: JobRunner | None = None
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.notices: list[str] = []
         self.draining = False
@@ -186,6 +189,7 @@ class App:
             shadows,
             most_s=config.service.timeout_ms / 1e3,
         )
+        open_jobs(self, self.api.answers.recommender)
         lookup = Lookup(self.log if config.log.enabled else None)
         self.api.travel.travels = Traveller(self.api.answers.recommender, self.versions, lookup)
         own_core = isinstance(self.engine, LocalEngine)
@@ -249,6 +253,8 @@ class App:
         if self.runner is not None:
             await self.site.stop()
             await self.runner.cleanup()
+        if self.jobs is not None:
+            await self.jobs.stop()
         if self.follower is not None:
             await self.follower.stop()
         if self.engine is not None:

@@ -15,6 +15,7 @@ from service.http.console_page import ConsoleApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
+from service.http.jobs import JobsApi
 from service.http.models import ModelsApi
 from service.http.openapi import openapi
 from service.http.respond import Observer as AnswerObserver
@@ -46,6 +47,7 @@ class Api:
         self.intake, self.insight, self.console = IntakeApi(observer), InsightApi(), ConsoleApi()
         self.travel = TravelApi()
         self.models = ModelsApi()
+        self.jobs = JobsApi(self.models.admit)
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
@@ -57,6 +59,7 @@ class Api:
         self.insight.add_to(app)
         self.travel.add_to(app)
         self.models.add_to(app)
+        self.jobs.add_to(app)
         self.console.add_to(app)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
