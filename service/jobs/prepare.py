@@ -38,6 +38,14 @@ class Prepare:
     async def run(self, record: Record) -> Record:
         """The record with the number of rows. Raises ServiceError where there can be no input, Cancelled or OSError."""
         folder = self.files.of(record.id)
+        try:
+            return replace(record, total=await self.fill(record, folder))
+        finally:
+            for name in ("input.ndjson.partial", "source.parquet"):
+                (folder / name).unlink(missing_ok=True)
+
+    async def fill(self, record: Record, folder: Path) -> int:
+        """Makes input.ndjson; how many rows it has."""
         rows = Rows(record.kind, record.source.fields, self.placements, self.most_row)
         if record.source.segment is not None:
             found = segment_rows(self.users, record.source.segment)
@@ -46,8 +54,7 @@ class Prepare:
         partial = folder / "input.ndjson.partial"
         total = await keep(self.wanted(record, lines(found)), rows, partial, self.pace, self.most_bytes)
         partial.rename(folder / "input.ndjson")
-        (folder / "source.parquet").unlink(missing_ok=True)
-        return replace(record, total=total)
+        return total
 
     async def wanted(self, record: Record, rows: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The rows, as long as the job is not cancelled."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -375,6 +376,19 @@ async def test_a_row_waits_out_what_passes(here: Client, monkeypatch: pytest.Mon
     made = await here.post("/v1/jobs", {"user_ids": ["u1"]}, 202)
     assert (await ended(here, made["id"]))["failed"] == 0
     assert calls == ["u1"] * 5 and (await result(here, made["id"]))[0]["answer"]["degraded"] == []
+
+
+async def test_openapi_describes_jobs(here: Client) -> None:
+    document = json.loads((await here.get("/openapi.json"))[1])
+    asked = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    jsonschema.Draft202012Validator({**document, **asked["schema"]}).validate(asked["example"])
+    made = await here.post("/v1/jobs", asked["example"], 202)
+    assert set(document["paths"]["/v1/jobs/{job_id}"]) == {"get", "delete"}
+    told = document["paths"]["/v1/jobs/{job_id}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.Draft202012Validator({**document, **told}).validate(await ended(here, made["id"]))
+    assert document["paths"]["/v1/webhooks/dead"]["get"]["security"] == [{"admin": []}]
+    operations = [two["operationId"] for one in document["paths"].values() for two in one.values()]
+    assert len(set(operations)) == len(operations)
 
 
 async def test_a_damaged_end_of_a_result_is_done_again(shop: Path) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -314,9 +316,6 @@ async def test_a_dead_message_can_be_seen_and_sent_again(here: Client, receiver:
 
 async def test_a_job_whose_input_turns_out_bad_fails_and_is_told(here: Client, receiver: Receiver) -> None:
     """A row further down, which nobody could see at once."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     users = here.app.directory / "data" / "users.parquet"
     rows = [{"user_id": "u" * (1 if n < 500 else 300), "country": "DE"} for n in range(501)]
     pq.write_table(pa.Table.from_pylist(rows), users)
@@ -325,3 +324,32 @@ async def test_a_job_whose_input_turns_out_bad_fails_and_is_told(here: Client, r
     assert found["state"] == "failed" and found["error"].startswith("rows[500].user_id: ")
     await until(lambda: receiver.got)
     assert json.loads(receiver.got[0][1])["type"] == "job.failed"
+
+
+async def test_parquet_is_fetched_from_an_allowed_url_and_from_nowhere_else(
+    here: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A redirect could lead anywhere, and is refused; so is a file that is larger than may be."""
+    prepare = here.app.jobs.prepare if here.app.jobs else None
+    assert prepare is not None
+    base = receiver.url.removesuffix("/hook")
+    monkeypatch.setattr(prepare, "allow", [f"{base}/day/"])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"user_id": ["u1", "u2"]}), sink)
+    whole = web.Response(body=sink.getvalue().to_pybytes())
+    elsewhere = web.Response(status=307, headers={"Location": f"{base}/day/b.parquet"})
+    for answer, state, says in (
+        (whole, "succeeded", ""),
+        (elsewhere, "failed", "parquet: the server answered 307"),
+        (web.Response(body=b"no Parquet"), "failed", "parquet: cannot be read: "),
+        (web.Response(status=404), "failed", "parquet: the server answered 404"),
+        (web.Response(body=b"x" * 2_000), "failed", "parquet: has more than 1,000 bytes"),
+    ):
+        receiver.answers = [answer]
+        monkeypatch.setattr(prepare, "most_bytes", 1_000 if "1,000" in says else 1_000_000)
+        made = await here.post("/v1/jobs", {"parquet": f"{base}/day/a.parquet"}, 202)
+        found = await ended(here, made["id"])
+        assert found["state"] == state and (found["error"] or "").startswith(says), found
+        assert not (here.app.directory / "jobs" / made["id"] / "source.parquet").exists()
+    assert len(receiver.got) == 5
+    await here.post("/v1/jobs", {"parquet": f"{base}/night/a.parquet"}, 422)
