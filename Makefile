@@ -80,7 +80,7 @@ bench-items: $(VENV)/.installed  ## what an item change costs among a million, i
 	$(BIN)/python -m infra.bench_items $(if $(SIZES),--sizes $(SIZES))
 
 bench-jobs: $(VENV)/.installed  ## what shoppers notice of a job of 100,000 users: p99 with and without, in pairs (RATE= DURATION= PAIRS=)
-	$(BIN)/python -m infra.bench_jobs --rate $(or $(RATE),100) --duration $(or $(DURATION),20) --pairs $(or $(PAIRS),3)
+	$(BIN)/python -m infra.bench_jobs --rate $(or $(RATE),100) --duration $(or $(DURATION),10) --pairs $(or $(PAIRS),6)
 
 bench-lookup: $(VENV)/.installed  ## what finding one answer takes in an hour of 500,000 of the serving log (ROWS=)
 	$(BIN)/python -m infra.bench_lookup --rows $(or $(ROWS),500000)

@@ -10,6 +10,7 @@ DIR/jobs/<id>/cancel          somebody wants it to end
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ from msgspec import Struct
 from service.jobs.wire import ENDED, Kind, State
 
 ID = re.compile(r"[0-9a-f]{24}")
+log = logging.getLogger(__name__)
+
 ABANDONED_S = 60.0
 """After which a directory that is being filled, and that nobody holds, is removed."""
 
@@ -86,9 +89,13 @@ class JobFiles:
         """None where there is no such job (any more)."""
         if not ID.fullmatch(job):
             return None
-        with suppress(FileNotFoundError):
+        try:
             return msgspec.json.decode((self.of(job) / "job.json").read_bytes(), type=Record)
-        return None
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:  # of another version of Endcap; it must not stop the other jobs
+            log.warning("job %s is left out: job.json: %s", job, error)
+            return None
 
     def all(self) -> list[Record]:
         """The oldest first."""

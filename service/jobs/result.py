@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def recover(path: Path) -> Progress:
 
 async def part(result: Result, start: int, end: int) -> AsyncIterator[bytes]:
     """Bytes from `start` up to `end`."""
+    if start >= end:  # where nothing is done yet there may be no file
+        return
     with result.path.open("rb") as file:
         file.seek(start)
         while start < end:
@@ -105,7 +108,8 @@ class Drain(io.RawIOBase):
 async def as_arrow(result: Result) -> AsyncIterator[bytes]:
     """An Arrow IPC stream of SCHEMA, a few hundred lines in memory at a time."""
     drain = Drain()
-    with result.path.open("rb") as file, pa.ipc.new_stream(drain, SCHEMA) as writer:
+    path = result.path if result.size else Path(os.devnull)
+    with path.open("rb") as file, pa.ipc.new_stream(drain, SCHEMA) as writer:
         left = result.size
         while left > 0 and (lines := await asyncio.to_thread(take, file, left)):
             left -= sum(map(len, lines))

@@ -62,6 +62,9 @@ class Runner:
             except OSError as error:
                 log.warning("jobs wait: %s", error)
                 await asyncio.sleep(TROUBLE_S)
+            except Exception:
+                log.exception("jobs wait")
+                await asyncio.sleep(TROUBLE_S)
             await asyncio.sleep(LOOK_S)
 
     async def lead(self) -> None:

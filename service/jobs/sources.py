@@ -18,6 +18,12 @@ from service.jobs.wire import Kind
 
 ROWS = 256
 """Rows in memory at a time."""
+BUFFER = 1 << 16
+"""Bytes of a Parquet column that are read at a time. Its file is not ours: mapped into memory, one that somebody cuts
+short would end the process."""
+
+BAD = (pa.ArrowException, OSError, ValueError, TypeError)
+"""What a damaged file, or values that JSON does not have, come to."""
 
 
 async def lines(batches: Iterator[list[bytes]]) -> AsyncIterator[bytes]:
@@ -37,14 +43,14 @@ def arrow_rows(path: Path) -> Iterator[list[bytes]]:
                 batch.validate(full=True)
                 for start in range(0, batch.num_rows, ROWS):
                     yield encoded(batch.slice(start, ROWS))
-    except (pa.ArrowException, OSError) as error:
+    except BAD as error:
         raise MalformedBody(f"the body is no Arrow stream: {one_line(error)}") from error
 
 
 def parquet_rows(path: Path, kind: Kind) -> Iterator[list[bytes]]:
     """The rows of a Parquet file, of the columns that are fields of a request. Raises InvalidRequest."""
     try:
-        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
             columns = [one for one in file.schema_arrow.names if one in REQUESTS[kind].__struct_fields__]
             if "user_id" not in columns:
                 raise InvalidRequest(
@@ -52,14 +58,14 @@ def parquet_rows(path: Path, kind: Kind) -> Iterator[list[bytes]]:
                 )
             for batch in file.iter_batches(batch_size=ROWS, columns=columns, use_threads=False):
                 yield encoded(batch)
-    except (pa.ArrowException, OSError) as error:
+    except BAD as error:
         raise InvalidRequest(FieldError("parquet", f"cannot be read: {one_line(error)}")) from error
 
 
 def segment_rows(path: Path, segment: Mapping[str, Any]) -> Iterator[list[bytes]]:
     """The users of a shop whose columns have these values. Raises InvalidRequest."""
     try:
-        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
             check_columns(file.schema_arrow, segment)
             columns = list({"user_id", *segment})
             for batch in file.iter_batches(batch_size=ROWS, columns=columns, use_threads=False):

@@ -26,7 +26,7 @@ from service.jobs.files import JobFiles, Progress, Record
 from service.jobs.pace import Pace
 from service.jobs.result import recover
 from service.jobs.rows import REQUESTS
-from service.jobs.wire import Kind, Line
+from service.jobs.wire import Line
 from service.ladder import CANDIDATES, NPROBE, POPULAR, RANKER
 from service.trace import Trace
 from service.wire import RankRequest, Recommendation, RecommendRequest
@@ -89,9 +89,7 @@ class Work:
         if not rows:
             raise OSError(f"{source.name} has fewer lines than it had")
         await self.pace.turn()
-        lines = await asyncio.gather(
-            *(self.row(record.kind, progress.done + place, row) for place, row in enumerate(rows))
-        )
+        lines = await asyncio.gather(*(self.row(record, progress.done + place, row) for place, row in enumerate(rows)))
         written = b"".join(line for line, _ in lines)
         sink.write(written)
         failed = sum(not answered for _, answered in lines)
@@ -117,12 +115,12 @@ class Work:
             raise Cancelled(record.id)
         return progress
 
-    async def row(self, kind: Kind, index: int, line: bytes) -> tuple[bytes, bool]:
+    async def row(self, record: Record, index: int, line: bytes) -> tuple[bytes, bool]:
         """A line of the result, and whether it has an answer."""
-        request = msgspec.json.decode(line, type=REQUESTS[kind])
+        request = msgspec.json.decode(line, type=REQUESTS[record.kind])
         try:
-            told = Line(index, request.user_id, await self.answer(request))
-        except EngineStopped:
+            told = Line(index, request.user_id, await self.answer(record, request))
+        except (EngineStopped, Cancelled):
             raise
         except Exception as error:
             if look(error) is None:
@@ -132,8 +130,8 @@ class Work:
                 told = Line(index, request.user_id, error=str(error))
         return orjson.dumps(told, default=msgspec.to_builtins) + b"\n", told.error is None
 
-    async def answer(self, request: RecommendRequest | RankRequest) -> Recommendation:
-        """As good an answer as there is without any hurry."""
+    async def answer(self, record: Record, request: RecommendRequest | RankRequest) -> Recommendation:
+        """As good an answer as there is without any hurry. Raises Cancelled where the job is while a row waits."""
         tries = poor = 0
         while True:
             try:
@@ -143,6 +141,8 @@ class Work:
                 poor += 1
             except AGAIN:
                 tries += 1
+            if self.files.cancelled(record.id):
+                raise Cancelled(record.id)
             await asyncio.sleep(BACKOFF_S[min(tries + poor, len(BACKOFF_S)) - 1])
 
     def ask(self, request: RecommendRequest | RankRequest) -> Awaitable[Recommendation]:

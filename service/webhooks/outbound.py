@@ -106,7 +106,7 @@ def outbound(allowed: Collection[str], timeout_s: float, resolver: AbstractResol
     connector = aiohttp.TCPConnector(
         resolver=PublicResolver(allowed, resolver), use_dns_cache=False, force_close=True, family=socket.AF_UNSPEC
     )
-    timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
+    timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10, sock_read=min(timeout_s, 60))
     return aiohttp.ClientSession(
         connector=connector, timeout=timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
     )

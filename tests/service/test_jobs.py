@@ -262,11 +262,11 @@ class Stuck:
         self.open, self.seen, self.after = asyncio.Event(), 0, after
         row = work.Work.row
 
-        async def waits(doing: work.Work, kind: Any, index: int, line: bytes) -> tuple[bytes, bool]:
+        async def waits(doing: work.Work, record: Any, index: int, line: bytes) -> tuple[bytes, bool]:
             self.seen += 1
             if self.seen > self.after:
                 await self.open.wait()
-            return await row(doing, kind, index, line)
+            return await row(doing, record, index, line)
 
         monkeypatch.setattr(work.Work, "row", waits)
 
@@ -290,6 +290,33 @@ async def test_a_cancelled_job_ends_where_it_is(here: Client, monkeypatch: pytes
         assert answer.status == 200  # it has ended already
     async with here.session.delete(f"{here.url}/v1/jobs/{'0' * 24}") as answer:
         assert answer.status == 404
+
+
+async def test_a_job_whose_rows_only_wait_can_be_cancelled(here: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "BACKOFF_S", (0.01,))
+    recommender = here.app.api.answers.recommender
+    assert recommender is not None
+
+    async def refuses(request: Any, trace: Any, call: Any) -> Any:
+        raise recommender.limiter.refuse(bulk=True)
+
+    monkeypatch.setattr(recommender, "recommend", refuses)
+    made = await here.post("/v1/jobs", {"user_ids": USERS}, 202)
+    while json.loads((await here.get(f"/v1/jobs/{made['id']}"))[1])["state"] != "running":
+        await asyncio.sleep(0.01)
+    async with here.session.delete(f"{here.url}/v1/jobs/{made['id']}") as answer:
+        assert answer.status == 202
+    found = await ended(here, made["id"])
+    assert (found["state"], found["done"]) == ("cancelled", 0)
+
+
+async def test_a_job_that_cannot_be_read_stops_no_other(here: Client, shop: Path) -> None:
+    made = await here.post("/v1/jobs", {"user_ids": USERS}, 202)
+    await ended(here, made["id"])
+    (shop / JOBS / made["id"] / "job.json").write_text("{}")
+    assert (await here.get(f"/v1/jobs/{made['id']}"))[0] == 404
+    other = await here.post("/v1/jobs", {"user_ids": USERS}, 202)
+    assert (await ended(here, other["id"]))["state"] == "succeeded"
 
 
 async def test_no_more_jobs_wait_than_may(here: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,10 +378,12 @@ async def test_a_result_can_be_had_as_arrow(here: Client) -> None:
 async def test_a_result_of_nothing_yet_is_empty_in_both_forms(here: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Stuck(monkeypatch)
     made = await here.post("/v1/jobs", {"user_ids": ["u1"]}, 202)
+    queued = await here.post("/v1/jobs", {"user_ids": ["u1"]}, 202)
     while not stuck.seen:
         await asyncio.sleep(0.01)
-    assert (await part(here, made["id"]))[::2] == (200, b"")
-    assert pa.ipc.open_stream((await part(here, made["id"], Accept=ARROW))[2]).read_all().num_rows == 0
+    for job in (made["id"], queued["id"]):
+        assert (await part(here, job))[::2] == (200, b"")
+        assert pa.ipc.open_stream((await part(here, job, Accept=ARROW))[2]).read_all().num_rows == 0
     stuck.open.set()
 
 
