@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports proto proto-check tests test-long judge bench-events bench-feast-api bench-growth bench-items bench-locust bench-lookup bench-memory bench-open bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports proto proto-check tests test-long judge bench-events bench-feast-api bench-growth bench-items bench-jobs bench-locust bench-lookup bench-memory bench-open bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,9 @@ bench-growth: $(VENV)/.installed  ## how cost grows with items, features, candid
 
 bench-items: $(VENV)/.installed  ## what an item change costs among a million, in var/growth (SIZES=)
 	$(BIN)/python -m infra.bench_items $(if $(SIZES),--sizes $(SIZES))
+
+bench-jobs: $(VENV)/.installed  ## what shoppers notice of a job of 100,000 users: p99 with and without, in pairs (RATE= DURATION= PAIRS=)
+	$(BIN)/python -m infra.bench_jobs --rate $(or $(RATE),100) --duration $(or $(DURATION),10) --pairs $(or $(PAIRS),6)
 
 bench-lookup: $(VENV)/.installed  ## what finding one answer takes in an hour of 500,000 of the serving log (ROWS=)
 	$(BIN)/python -m infra.bench_lookup --rows $(or $(ROWS),500000)

@@ -98,6 +98,8 @@ class Admitted:
     def __init__(self, limiter: Limiter, budget_s: float, pressure: float, bulk: bool) -> None:
         self.limiter, self.budget_s, self.pressure, self.elsewhere_s = limiter, budget_s, pressure, 0.0
         self.began, self.bulk = limiter.clock(), bulk
+        if not bulk:
+            limiter.seen_at = self.began
         limiter.in_flight += 1
         limiter.bulk_in_flight += bulk
 
@@ -119,13 +121,13 @@ class Admitted:
 
 
 class Limiter:
-    """The gate. For one event loop."""
+    """The gate. For one event loop. `seen_at`: when the last one came that is not bulk."""
 
     def __init__(self, limit: Limit, clock: Callable[[], float]) -> None:
         self.limit, self.clock = limit, clock
         self.in_flight = self.bulk_in_flight = 0
         self.refused = {"interactive": 0, "bulk": 0}
-        self.earned = 0
+        self.earned, self.seen_at = 0, float("-inf")
 
     def full(self) -> bool:
         """Whether nobody would be let in, of whatever priority."""

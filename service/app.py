@@ -43,6 +43,8 @@ from service.guard import Guard
 from service.http.edge import Runner
 from service.http.oip import OipApi
 from service.http.server import Api
+from service.jobs.opened import open_jobs
+from service.jobs.runner import Runner as JobRunner
 from service.metrics import Metrics
 from service.models_desk import ModelsDesk
 from service.newcomer import Entrance, ItemStream
@@ -115,6 +117,7 @@ class App:
         self.capture = self.metrics.capture = self.api.answers.capture = capture_of(directory, config)
         self.runner: web.AppRunner | None = None
         self.rpc: RpcServer | None = None
+        self.jobs: JobRunner | None = None
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.notices: list[str] = []
         self.draining = False
@@ -209,6 +212,7 @@ class App:
             shadows,
             most_s=config.service.timeout_ms / 1e3,
         )
+        open_jobs(self, self.api.answers.recommender)
         lookup = Lookup(self.log if config.log.enabled else None)
         self.api.travel.travels = Traveller(self.api.answers.recommender, self.versions, lookup)
         own_core = isinstance(self.engine, LocalEngine)
@@ -271,6 +275,8 @@ class App:
         """Unready first, then no new connections, then what is in flight is answered, then the rest ends."""
         self.draining = True
         await asyncio.gather(self.stop_http(), *([] if self.rpc is None else [self.rpc.stop()]))
+        if self.jobs is not None:
+            await self.jobs.stop()
         if self.follower is not None:
             await self.follower.stop()
         if self.engine is not None:

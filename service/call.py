@@ -21,13 +21,13 @@ MILLISECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 @dataclass(frozen=True, slots=True)
 class Call:
     """`timeout_s`: what the caller still has, None where it does not say. `bulk`: whether it can wait, None where the
-    placement decides. `after`: the token of events that the features must hold. `unhurried`: many are asked about, and
-    it is not for the placement to say how long one of them may take."""
+    placement decides. `after`: the token of events that the features must hold. `patient`: nobody waits for the answer,
+    so that `timeout_s` holds whatever the placement allows."""
 
     timeout_s: float | None = None
     bulk: bool | None = None
     after: str | None = None
-    unhurried: bool = False
+    patient: bool = False
 
 
 PLAIN = Call()

@@ -22,6 +22,7 @@ from service.many import BatchConfig
 from service.mistakes import mistakes
 from service.placements import SOURCE_NAMES, Placement
 from service.split import MOST_SALT
+from service.webhooks.signature import secret_of
 
 FILE = "endcap.toml"
 
@@ -154,6 +155,28 @@ class OipConfig(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_ms: Annotated[float, Meta(gt=0)] = 10_000.0
 
 
+class JobsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Work that outlives a request. `allow`: directories and https URLs that a job may read Parquet from. `share`: of
+    its time that a process gives a job while it has shoppers. `max_mb` is of one job's input (1 MB is 1,000,000 bytes).
+    """
+
+    allow: list[Annotated[str, Meta(pattern=r"^(/|https?://[^/?#@]+/)[^?#]*$")]] = msgspec.field(default_factory=list)
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.2
+    max_jobs: Annotated[int, Meta(ge=0)] = 100
+    max_mb: Annotated[float, Meta(gt=0)] = 1000.0
+    keep_days: Annotated[float, Meta(gt=0)] = 7.0
+
+
+class WebhooksConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The secret that webhooks are signed with is in an environment variable or, where one is named, in a file.
+    `allow_hosts` may be private, and be spoken to without TLS."""
+
+    secret_env: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "ENDCAP_WEBHOOK_SECRET"  # noqa: S105 - the name of one
+    secret_file: Annotated[str, Meta(min_length=1)] | None = None
+    allow_hosts: list[Annotated[str, Meta(pattern=r"^[a-z0-9._:-]+$")]] = msgspec.field(default_factory=list)
+    retry_hours: Annotated[float, Meta(gt=0)] = 24.0
+
+
 LEAST_KEY = 16
 """Characters of an admin key."""
 
@@ -174,6 +197,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     admin: AdminConfig = AdminConfig()
     feast_api: FeastApiConfig = FeastApiConfig()
     oip: OipConfig = OipConfig()
+    jobs: JobsConfig = JobsConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     train: TrainConfig = TrainConfig()
 
 
@@ -200,19 +225,31 @@ def read_config(directory: Path) -> Config:
 def admin_key(directory: Path, admin: AdminConfig) -> bytes | None:
     """The admin key; None where none is set. Raises ConfigError for one that is too short or cannot be read, and never
     says it."""
-    where = f"{directory / FILE}: admin.key_env"
-    key = os.environ.get(admin.key_env, "").encode("utf-8", "surrogateescape").strip()
-    if admin.key_file is not None:
-        where, file = f"{directory / FILE}: admin.key_file", directory / admin.key_file
-        try:
-            key = file.read_bytes().strip()
-        except OSError as error:
-            raise ConfigError(f"{where}: {file}: {error.strerror or error}") from error
-    elif not key:
-        return None
-    if len(key) < LEAST_KEY:
+    where, key = secret(directory, "admin.key", admin.key_env, admin.key_file)
+    if key is not None and len(key) < LEAST_KEY:
         raise ConfigError(f"{where}: the key has {len(key)} bytes; {LEAST_KEY} are the least")
     return key
+
+
+def webhook_key(directory: Path, webhooks: WebhooksConfig) -> bytes | None:
+    """What webhooks are signed with; None where none is set. Raises ConfigError, and never says it."""
+    where, text = secret(directory, "webhooks.secret", webhooks.secret_env, webhooks.secret_file)
+    try:
+        return None if text is None else secret_of(text.decode("ascii", "replace"))
+    except ValueError as error:
+        raise ConfigError(f"{where}: the secret {error}") from error
+
+
+def secret(directory: Path, setting: str, variable: str, name: str | None) -> tuple[str, bytes | None]:
+    """Where a secret is said to be, and the secret; of a variable that is not set, None. Raises ConfigError."""
+    if name is None:
+        found = os.environ.get(variable, "").encode("utf-8", "surrogateescape").strip()
+        return f"{directory / FILE}: {setting}_env", found or None
+    where, file = f"{directory / FILE}: {setting}_file", directory / name
+    try:
+        return where, file.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{where}: {file}: {error.strerror or error}") from error
 
 
 def check_capture(path: Path, capture: CaptureConfig) -> None:

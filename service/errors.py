@@ -9,6 +9,10 @@ ServiceError
  |- UnknownPlacement   a placement that endcap.toml does not have
  |- UnknownView        a feature view that Feast does not have
  |- UnknownAnswer      an answer that the serving log does not have
+ |- UnknownJob         a job that there is not (any more)
+ |- UnknownWebhook     a webhook that is not in the dead-letter list
+ |- IdempotencyMismatch  a key that another request has used
+ |- TooManyJobs        as many jobs wait as may
  |- NotReady           started, but Redis or a bundle is missing
  |- LogUnreadable      the serving log, which was asked about, cannot be read
  |- NotStored          events or item changes that the store did not take
@@ -87,6 +91,22 @@ class UnknownAnswer(ServiceError):
     """An answer that the serving log does not have (any more), or not yet."""
 
 
+class UnknownJob(ServiceError):
+    """A job that there is not, or not any more."""
+
+
+class UnknownWebhook(ServiceError):
+    """A webhook that is not in the dead-letter list."""
+
+
+class IdempotencyMismatch(ServiceError):
+    """An Idempotency-Key that another request has used."""
+
+
+class TooManyJobs(ServiceError):
+    """As many jobs wait as may."""
+
+
 class LogUnreadable(ServiceError):
     """The serving log cannot be read."""
 
@@ -149,6 +169,10 @@ LOOKS: dict[type[Exception], Look] = {
     UnknownVersion: Look(404, "unknown-version", "There is no such model version"),
     UnknownView: Look(404, "unknown-view", "There is no such feature view"),
     UnknownAnswer: Look(404, "unknown-answer", "The serving log has no such answer"),
+    UnknownJob: Look(404, "unknown-job", "There is no such job"),
+    UnknownWebhook: Look(404, "unknown-webhook", "No such webhook is in the dead-letter list"),
+    IdempotencyMismatch: Look(422, "idempotency-mismatch", "The Idempotency-Key belongs to another request"),
+    TooManyJobs: Look(429, "too-many-jobs", "As many jobs wait as may", 60),
     NoSuchVersion: Look(404, "unknown-version", "There is no such model version"),
     RegistryError: Look(409, "registry-conflict", "The change cannot be made; nothing was changed"),
     RegistryUnavailable: Look(503, "registry-unavailable", "The registry of models does not answer", 1),

@@ -89,6 +89,8 @@ class Metrics:
         )
         self.shadow = ShadowFigures()
         self.engine = Tally(FINE)
+        self.job_rows = Counts("endcap_job_rows", "Rows of jobs, by outcome.", ["outcome"])
+        self.webhooks = Counts("endcap_webhooks", "Attempts to deliver a webhook, by outcome.", ["outcome"])
         self.events = Counts("endcap_events", "Events sent to us, by outcome.", ["outcome"])
         self.formats = Counts(
             "endcap_formats", "Requests by formats, but for JSON on both sides.", ["endpoint", "body", "answer"]
@@ -137,7 +139,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client asks of a collector."""
         families = [*self.answers.families(), *self.shadow.families()]
-        for one in (self.requests, self.seconds, *families, self.arm_missing):
+        for one in (self.requests, self.seconds, *families, self.arm_missing, self.job_rows, self.webhooks):
             yield family_of(one)
         yield GaugeMetricFamily("endcap_engine_waiting", "Queries waiting for the engine.", self.waiting())
         if self.gate is not None:

@@ -100,8 +100,8 @@ class Recommender:
         chosen = self.models.choose(placement, request)
         trace.chosen = request.placement, chosen.model.name, chosen.model.version, chosen.group
         said = placement.timeout_ms / 1e3 if call.timeout_s is None else call.timeout_s
-        most_s = self.most_s if call.unhurried else min(placement.cap_ms / 1e3, self.most_s)
-        budget = Budget(trace.began, min(said, most_s), trace.clock)
+        most = said if call.patient else min(said, placement.cap_ms / 1e3, self.most_s)
+        budget = Budget(trace.began, most, trace.clock)
         bulk = placement.priority == "bulk" if call.bulk is None else call.bulk
         turn = Turn(place, placement, chosen.model, chosen.group, budget, bulk, call.after, trace)
         in_time(turn)

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from service.config import Config, admin_key
+from service.config import Config, admin_key, webhook_key
 from service.console import console
 from service.deployment import Deployment
 from service.errors import ServiceError
@@ -32,6 +32,7 @@ def serve(
     """
     here = Deployment.at(directory)
     admin_key(here.directory, here.config.admin)  # a key that cannot be used is said before anything starts
+    webhook_key(here.directory, here.config.webhooks)
     workers = here.config.service.workers if workers is None else workers
     with here.online_store():
         if workers > 1:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +15,8 @@ from service.engine_wire import EngineReport
 from service.errors import LOOKS
 from service.feast_wire import GetOnlineFeaturesRequest, OnlineFeatures, PushRequest, WriteRequest, Written
 from service.freshness_wire import FreshnessReport, ViewReport
+from service.http.endpoint import Endpoint
+from service.http.openapi_jobs import JOBS
 from service.many_json import BatchLine, RankBatch, RecommendBatch
 from service.models_wire import Changed, ChangeRequest, ModelsReport
 from service.skew_wire import SkewReport
@@ -33,24 +33,6 @@ from service.wire import (
     RecommendRequest,
     StoredFeatures,
 )
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One path of the document. `body` and `answer` are wire types; `kinds` the media types that the answer has."""
-
-    summary: str
-    description: str
-    body: type | None = None
-    answer: type | None = None
-    status: int = 200
-    kinds: tuple[str, ...] = (JSON,)
-    lines: type | None = None  # of an NDJSON body: the type of a line
-    query: Mapping[str, str] = field(default_factory=dict)
-    path: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    admin: bool = False  # needs the admin key; its body may be left out
-
 
 HEADERS = {
     AFTER: "The `token` of events that the features must hold; else `degraded` says `context`.",
@@ -170,6 +152,7 @@ ENDPOINTS = {
         WriteRequest, Written,
     ),
     "/health": Endpoint("Feast's API is open", "200 and no body once Feast's registry is known."),
+    **JOBS,
     "/healthz": Endpoint("Alive", "200 as long as the process serves HTTP."),
     "/readyz": Endpoint("Ready", "200 once Redis answers and every bundle is loaded and warmed up, else 503."),
     "/metrics": Endpoint("Metrics", "Prometheus text format.", kinds=("text/plain",)),
@@ -201,7 +184,8 @@ def examples(item_ids: list[str]) -> dict[str, dict[str, Any]]:
 @cache
 def _schemas() -> tuple[dict[type | None, Any], dict[str, Any]]:
     """A reference for each type that an endpoint takes or gives, and what they refer to."""
-    wanted = [kind for one in ENDPOINTS.values() for kind in (one.body, one.answer, one.lines) if kind]
+    every = [two for one in ENDPOINTS.values() for two in (one, *one.also.values())]
+    wanted = [kind for one in every for kind in (one.body, one.answer, one.lines) if kind]
     kinds = [*dict.fromkeys(wanted), Problem]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {None: {}, **dict(zip(kinds, schemas, strict=True))}, components
@@ -213,34 +197,43 @@ def openapi(item_ids: list[str]) -> dict[str, Any]:
     shown = examples(item_ids)
     paths = {}
     for path, one in ENDPOINTS.items():
-        operation: dict[str, Any] = {"summary": one.summary, "description": one.description}
-        operation["operationId"] = re.sub(r"\W+", "_", path).strip("_")
-        operation["parameters"] = [
-            {"name": name, "in": place, "required": place == "path", "description": text, "schema": {"type": "string"}}
-            for place, found in (("path", one.path), ("query", one.query), ("header", one.headers))
-            for name, text in found.items()
-        ]
-        if one.body:
-            content: dict[str, Any] = {JSON: {"schema": named[one.body], "example": shown[path]}}
-            if one.lines:
-                content[NDJSON] = {"schema": named[one.lines]}
-            for kind in (PROTOBUF, ARROW):
-                if kind in one.kinds:
-                    content[kind] = {}
-            operation["requestBody"] = {"required": not one.admin, "content": content}
-        if one.admin:
-            operation["security"] = [{"admin": []}]
-        answer = {kind: {"schema": named[one.answer] if "json" in kind else {}} for kind in one.kinds}
-        operation["responses"] = {str(one.status): {"description": "The answer", "content": answer}}
-        if one.answer:
-            operation["responses"] |= problems(named[Problem])
-        paths[path] = {"post" if one.body else "get": operation}
+        paths[path] = {
+            two.method or ("post" if two.body else "get"): operation(path, two, named, shown.get(path))
+            for two in (one, *one.also.values())
+        }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Endcap", "version": version("endcap"), "license": {"name": "Apache-2.0"}},
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}}},
     }
+
+
+def operation(path: str, one: Endpoint, named: dict[type | None, Any], shown: Any) -> dict[str, Any]:
+    """What a path does by one method. `shown`: an example of its body."""
+    found: dict[str, Any] = {"summary": one.summary, "description": one.description}
+    found["operationId"] = re.sub(r"\W+", "_", f"{path} {one.method}".strip()).strip("_")
+    found["parameters"] = [
+        {"name": name, "in": place, "required": place == "path", "description": text, "schema": {"type": "string"}}
+        for place, told in (("path", one.path), ("query", one.query), ("header", one.headers))
+        for name, text in told.items()
+    ]
+    if one.body:
+        example = shown if one.example is None else one.example
+        content: dict[str, Any] = {JSON: {"schema": named[one.body], "example": example}}
+        if one.lines:
+            content[NDJSON] = {"schema": named[one.lines]}
+        for kind in (PROTOBUF, ARROW):
+            if kind in one.kinds:
+                content[kind] = {}
+        found["requestBody"] = {"required": not one.admin, "content": content}
+    if one.admin:
+        found["security"] = [{"admin": []}]
+    answer = {kind: {"schema": named[one.answer] if "json" in kind else {}} for kind in one.kinds}
+    found["responses"] = {str(one.status): {"description": "The answer", "content": answer}}
+    if one.answer:
+        found["responses"] |= problems(named[Problem])
+    return found
 
 
 def problems(schema: dict[str, Any]) -> dict[str, Any]:

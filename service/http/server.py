@@ -19,6 +19,7 @@ from service.http.feast_api import FeastApi
 from service.http.insight import InsightApi
 from service.http.intake import IntakeApi
 from service.http.intake import Observer as IntakeObserver
+from service.http.jobs import JobsApi
 from service.http.models import ModelsApi
 from service.http.oip import OipApi
 from service.http.openapi import openapi
@@ -57,6 +58,7 @@ class Api:
         self.batch = BatchApi(self.answers, observer, batch)
         self.models, self.feast = ModelsApi(), FeastApi()
         self.oip: OipApi | None = None
+        self.jobs = JobsApi(self.models.admit)
         self.describe(["i00001", "i00002", "i00003"])
         self.try_page = (Path(__file__).parent / "try.html").read_text(encoding="utf-8")
 
@@ -70,6 +72,7 @@ class Api:
         self.batch.add_to(app)
         self.models.add_to(app)
         self.feast.add_to(app)
+        self.jobs.add_to(app)
         self.console.add_to(app)
         if self.oip is not None:
             self.oip.add_to(app)

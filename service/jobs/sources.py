@@ -1,0 +1,125 @@
+"""Where rows come from that are no JSON: Arrow, Parquet, and the users of the deployment's shop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from service.errors import FieldError, InvalidRequest, MalformedBody
+from service.jobs.rows import REQUESTS
+from service.jobs.wire import Kind
+
+ROWS = 256
+"""Rows in memory at a time."""
+BUFFER = 1 << 16
+"""Bytes of a Parquet column that are read at a time. Its file is not ours: mapped into memory, one that somebody cuts
+short would end the process."""
+
+BAD = (pa.ArrowException, OSError, ValueError, TypeError)
+"""What a damaged file, or values that JSON does not have, come to."""
+
+
+async def lines(batches: Iterator[list[bytes]]) -> AsyncIterator[bytes]:
+    """Rows as JSON, made a few at a time in a thread."""
+    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        for line in batch:
+            yield line
+
+
+def arrow_rows(path: Path) -> Iterator[list[bytes]]:
+    """The rows of an Arrow IPC stream. Mapped into memory, so that of a large batch only a part is read at a time.
+
+    Raises MalformedBody."""
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            for batch in stream:
+                batch.validate(full=True)
+                for start in range(0, batch.num_rows, ROWS):
+                    yield encoded(batch.slice(start, ROWS))
+    except BAD as error:
+        raise MalformedBody(f"the body is no Arrow stream: {one_line(error)}") from error
+
+
+def parquet_rows(path: Path, kind: Kind) -> Iterator[list[bytes]]:
+    """The rows of a Parquet file, of the columns that are fields of a request. Raises InvalidRequest."""
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
+            columns = [one for one in file.schema_arrow.names if one in REQUESTS[kind].__struct_fields__]
+            if "user_id" not in columns:
+                raise InvalidRequest(
+                    FieldError("parquet", f"has no column user_id; it has {listed(file.schema_arrow)}")
+                )
+            for batch in file.iter_batches(batch_size=ROWS, columns=columns, use_threads=False):
+                yield encoded(batch)
+    except BAD as error:
+        raise InvalidRequest(FieldError("parquet", f"cannot be read: {one_line(error)}")) from error
+
+
+def segment_rows(path: Path, segment: Mapping[str, Any]) -> Iterator[list[bytes]]:
+    """The users of a shop whose columns have these values. Raises InvalidRequest."""
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
+            check_columns(file.schema_arrow, segment)
+            columns = list({"user_id", *segment})
+            for batch in file.iter_batches(batch_size=ROWS, columns=columns, use_threads=False):
+                wanted = pa.array([True] * batch.num_rows)
+                for column, values in segment.items():
+                    wanted = pc.and_(wanted, matching(batch.column(column), values))
+                if found := encoded(batch.filter(wanted).select(["user_id"])):
+                    yield found
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidRequest(FieldError("segment", f"data/users.parquet cannot be read: {one_line(error)}")) from error
+
+
+def check_segment(path: Path, segment: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest where no users could be told by it."""
+    try:
+        check_columns(pq.read_schema(path), segment)
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidRequest(FieldError("segment", f"data/users.parquet cannot be read: {one_line(error)}")) from error
+
+
+def check_columns(schema: pa.Schema, segment: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for a column that there is not, or values of another type."""
+    for column, values in segment.items():
+        if column not in schema.names:
+            raise InvalidRequest(FieldError(f"segment.{column[:100]}", f"no such column; there are {listed(schema)}"))
+        kind = schema.field(column).type
+        try:
+            pa.array(values if isinstance(values, list) else [values], kind)
+        except pa.ArrowException as error:
+            raise InvalidRequest(FieldError(f"segment.{column}", f"the column is {kind}: {one_line(error)}")) from error
+
+
+def check_parquet(path: Path, kind: Kind) -> None:
+    """Raises InvalidRequest where it has no rows that a job could use."""
+    for _ in parquet_rows(path, kind):
+        return
+    raise InvalidRequest(FieldError("parquet", "has no row"))
+
+
+def matching(column: pa.Array, values: Any) -> pa.Array:
+    """Which rows have the value, or one of them; null is one, too."""
+    return pc.is_in(column, value_set=pa.array(values if isinstance(values, list) else [values], column.type))
+
+
+def encoded(batch: pa.RecordBatch) -> list[bytes]:
+    """A line a row. What is null counts as left out."""
+    found = ({name: one for name, one in row.items() if one is not None} for row in batch.to_pylist())
+    return [msgspec.json.encode(row) for row in found]
+
+
+def listed(schema: pa.Schema) -> str:
+    names: Sequence[str] = schema.names
+    return ", ".join(names[:30])
+
+
+def one_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
