@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import re
 import shutil
 import signal
@@ -33,7 +34,7 @@ from infra.bench_open import user_ids, wait
 from load.client import OpenLoop
 from load.http1 import Target, encode_post
 from load.outcome import Outcome, Planned
-from load.processes import machine, stolen
+from load.processes import machine, stolen, usage
 from load.schedule import poisson
 from load.traffic import zipf
 from ranking.bundle import MANIFEST
@@ -160,7 +161,7 @@ def under_load(shop: Shop, port: int, pid: int, users: Sequence[str], rate: floa
     """A promotion a quarter of the way and a rollback at five eighths of it. Returns how many requests failed."""
     target, seen = Target("127.0.0.1", port, False, "/v1/recommendations"), Seen()
     changes = [(duration / 4, "2"), (duration * 5 / 8, "1")]
-    before, stolen_s = resident(pid), stolen()
+    before, stolen_s, others_s = resident(pid), stolen(), others(pid)
     gc.collect()
     gc.freeze()
     uvloop.run(
@@ -168,10 +169,13 @@ def under_load(shop: Shop, port: int, pid: int, users: Sequence[str], rate: floa
     )
     gc.unfreeze()
     taken = (stolen() or 0.0) - (stolen_s or 0.0)
+    beside = (others(pid) - others_s) / duration
     failed = sum(not version for *_, version in seen.rows)
     (promoted, _), (rolled_back, _) = changes
     what = f"{failed} failed {dict(seen.failures) or ''}"
-    print(f"  {len(seen.rows)} requests at {rate:g}/s, {what}; {taken:.1f} s stolen by the hypervisor")
+    print(
+        f"  {len(seen.rows)} requests at {rate:g}/s, {what}; other jobs took {beside:.1f} cores, {taken:.1f} s stolen"
+    )
     p99 = seen.line("before", WARM_S, promoted)
     for what, at, version in (("promotion", promoted, "2"), ("rollback", rolled_back, "1")):
         print(f"  {what}: {seen.change(at, version)}")
@@ -225,6 +229,14 @@ def sampled(seconds: float) -> Iterator[None]:
     while time.monotonic() < end:
         yield
         time.sleep(0.1)
+
+
+def others(pid: int) -> float:
+    """CPU seconds that neither the service nor this process has taken since the machine began."""
+    total = [int(one) for one in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    user, nice, system, _, _, irq, softirq, *_ = total
+    busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    return busy - usage([pid]).cpu - usage([os.getpid()]).cpu
 
 
 def resident(pid: int) -> float:

@@ -1,6 +1,6 @@
 """A version on its way in: loaded, checked, told of the item changes so far, and warmed up, all beside the answering.
 
-It is done on a thread of its own that gives way, and by one worker of a machine at a time: the shoppers of all of them
+It is done on a thread of its own, and by one worker of a machine at a time: the shoppers of all of them
 would feel it if every core loaded at once.
 """
 
@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import os
-import sys
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +42,6 @@ TURN_S, TURN_EVERY_S = 10.0, 0.02
 """How long another worker's loading is waited for at the most, and how often it is looked whether it has ended."""
 PIECE = 500
 """Item changes that are applied in one go."""
-NICE = 5
 
 Changes = Sequence[Change]
 
@@ -190,18 +186,13 @@ def take_in(path: BatchPath, missed: deque[Changes]) -> None:
 
 @contextmanager
 def a_thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread for work beside the answering, which goes before it."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="endcap-newcomer", initializer=give_way)
+    """A thread for work beside the answering. Of no lower priority: one that waits for a core and has the interpreter
+    would have the event loop wait as well."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="endcap-newcomer", initializer=hold_to_one_core)
     try:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def give_way() -> None:
-    hold_to_one_core()
-    if sys.platform == "linux":  # where a thread has a priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 @asynccontextmanager

@@ -107,7 +107,7 @@ def version_of(answer: dict[str, Any]) -> str:
     """The version that an answer is of, as it says itself; asserts that all of its items are that version's."""
     version = str(answer["model"]["version"])
     assert {one[0] for one in ids(answer)} <= {LETTERS[int(version)]}, answer
-    assert set(answer["degraded"]) <= {"last_known", "features"} and answer["items"]  # a busy machine's store is late
+    assert answer["items"]
     return version
 
 
