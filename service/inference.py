@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +34,14 @@ USER_TOWER, RANKER = "user_tower", "ranker"
 OUTPUTS = {USER_TOWER: "user", RANKER: "score"}
 PLATFORM = "endcap_pytorch"
 
-MOST_CANDIDATES, MOST_SCORES = 4096, 1 << 17
+MOST_CANDIDATES, MOST_SCORES = 4096, 1 << 15
 """Candidates of one user, and of all users of a request together."""
 PIECE_USERS, PIECE_SCORES = 32, 4096
 """What one turn of the engine computes at the most: a shopper who comes meanwhile waits so long."""
 IN_FLIGHT = 16
-"""Requests that may be read or wait at the same time; each holds its tensors."""
+"""Requests that may wait at the same time; each holds its tensors."""
+MANY = 4096
+"""Elements that take a millisecond to read: more are read by a thread, so that the shoppers have their turns."""
 
 
 class Models:
@@ -98,7 +101,9 @@ class Models:
     ) -> Inferred:
         bundle, module = self.find(model, version)
         check_outputs(outputs, OUTPUTS[module])
-        given = read(self.expected(bundle, module), inputs)
+        expected = self.expected(bundle, module)
+        many = sum(prod(one.shape[:2]) for one in inputs) > MANY  # not of all sizes: a product may be as long as a body
+        given = await asyncio.to_thread(read, expected, inputs) if many else read(expected, inputs)
         try:
             check_values(bundle, given)
             values = await self.compute(bundle, given, min(timeout_s or self.timeout_s, self.timeout_s))

@@ -68,7 +68,7 @@ class InferInput(Struct, frozen=True, forbid_unknown_fields=True):
     """One input of a JSON request. `data`: row-major, flat or nested as `shape` says; absent where it is binary."""
 
     name: str
-    shape: list[Annotated[int, Meta(ge=0)]]
+    shape: list[Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]]
     datatype: str
     parameters: dict[str, Any] = {}
     data: list[Any] | UnsetType = UNSET

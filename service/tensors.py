@@ -6,6 +6,7 @@ Raises InvalidRequest, whose path is the tensor's name.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -23,6 +24,7 @@ NUMBERS: dict[str, npt.DTypeLike] = {"FP32": np.dtype("<f4"), "INT64": np.dtype(
 KINDS: dict[str, tuple[set[type], str]] = {
     "FP32": ({int, float}, "a number"), "INT64": ({int}, "an integer"), "BYTES": ({str, bytes}, "a string"),
 }  # fmt: skip
+UNPACK = struct.Struct("<I").unpack_from
 LENGTH = 4
 """Bytes of an element's length, before each element of BYTES."""
 
@@ -87,19 +89,30 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
 
 
 def strings(name: str, shape: Sequence[int], data: memoryview) -> Array:
-    count, at = prod(shape), 0
-    if len(data) < count * LENGTH:
-        raise wrong(name, f"has {len(data):,} bytes, fewer than the lengths of its {count:,} elements take")
-    found = np.empty(count, object)
-    for i in range(count):
-        size = int.from_bytes(data[at : at + LENGTH], "little") if at + LENGTH <= len(data) else len(data)
-        at += LENGTH
-        if size > len(data) - at:
-            raise wrong(name, f"element {i} is longer than what is left of its {len(data):,} bytes")
-        found[i] = text(name, i, bytes(data[at : at + size]))
-        at += size
-    if at != len(data):
-        raise wrong(name, f"has {len(data) - at:,} bytes behind its {count:,} elements")
+    count, at, whole = prod(shape), 0, bytes(data)
+    if len(whole) < count * LENGTH:
+        raise wrong(name, f"has {len(whole):,} bytes, fewer than the lengths of its {count:,} elements take")
+    found: list[str] = []
+    try:
+        for _ in range(count):
+            (size,) = UNPACK(whole, at)
+            at += LENGTH + size
+            found.append(whole[at - size : at].decode("utf-8"))
+    except struct.error as error:
+        long = len(found) - (at > len(whole))  # or its length is cut off
+        raise wrong(name, f"element {long} is longer than what is left of its {len(whole):,} bytes") from error
+    except UnicodeDecodeError as error:
+        raise wrong(name, f"element {len(found)} is not UTF-8") from error
+    if at > len(whole):
+        raise wrong(name, f"element {count - 1} is longer than what is left of its {len(whole):,} bytes")
+    if at != len(whole):
+        raise wrong(name, f"has {len(whole) - at:,} bytes behind its {count:,} elements")
+    return objects(found, shape)
+
+
+def objects(values: list[str], shape: Sequence[int]) -> Array:
+    found = np.empty(len(values), object)
+    found[:] = values
     return found.reshape(shape)
 
 
@@ -119,9 +132,7 @@ def from_values(name: str, datatype: str, shape: Sequence[int], data: Sequence[A
         at, one = next((i, one) for i, one in enumerate(values) if type(one) not in kinds)
         raise wrong(name, f"element {at} is {type(one).__name__}, expected {expected}")
     if datatype == "BYTES":
-        found = np.empty(len(values), object)
-        found[:] = [text(name, i, one) for i, one in enumerate(values)]
-        return found.reshape(shape)
+        return objects([text(name, i, one) for i, one in enumerate(values)], shape)
     try:
         with np.errstate(over="ignore"):  # becomes infinite, which is refused where values are
             return (

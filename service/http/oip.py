@@ -6,6 +6,7 @@ is 400.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 """The bytes of a body's JSON, where tensors follow it."""
 EXTENSION = "binary_tensor_data"
 MICROSECONDS = 1e-6
+LARGE = 1 << 16
+"""Bytes of JSON that take a millisecond to read: more are read by a thread, so that the shoppers have their turns."""
 
 
 class OipApi:
@@ -73,10 +76,10 @@ class OipApi:
 
     async def infer(self, request: web.Request) -> web.Response:
         models = self.loaded()
+        check_coding(request)
+        head, tensors = split(await read_body(request), request.headers.get(HEADER_LENGTH))
         with models.admitted():
-            check_coding(request)
-            head, tensors = split(await read_body(request), request.headers.get(HEADER_LENGTH))
-            wanted: InferRequest = self.decoder.decode(bytes(head))
+            wanted = await self.decoded(bytes(head))
             only(wanted.parameters, {"binary_data_output": bool, "timeout": int})
             for output in wanted.outputs:
                 only(output.parameters, {"binary_data": bool}, f"outputs {output.name[:100]!r}: ")
@@ -88,6 +91,12 @@ class OipApi:
         for output in wanted.outputs:
             binary = output.parameters.get("binary_data", binary)
         return inferred(found, wanted.id, binary)
+
+    async def decoded(self, head: bytes) -> InferRequest:
+        """Raises MalformedBody or InvalidRequest."""
+        large = len(head) > LARGE
+        found: InferRequest = await asyncio.to_thread(self.decoder.decode, head) if large else self.decoder.decode(head)
+        return found
 
     def loaded(self) -> InferenceModels:
         if self.models is None:

@@ -8,18 +8,22 @@ import json
 import shutil
 import tracemalloc
 from collections.abc import AsyncIterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ranking.desk import Desk
 from service import inference
 from service.app import App
 from service.config import read_config
+from service.http import oip
 from service.http.oip import HEADER_LENGTH
+from service.oip_wire import Given
 from tests.service.conftest import Client, counted, running
 from tests.service.oip import OPEN, RANKER, TOWER, Asked
 
@@ -29,11 +33,11 @@ HUGE = 1 << 62
 @pytest.fixture(scope="module")
 def shop(deployment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the deployment with the door open."""
-    copy = tmp_path_factory.mktemp("oip") / "shop"
-    shutil.copytree(deployment, copy)
-    with (copy / "endcap.toml").open("a") as file:
+    open_one = tmp_path_factory.mktemp("oip") / "shop"
+    shutil.copytree(deployment, open_one)
+    with (open_one / "endcap.toml").open("a") as file:
         file.write(OPEN)
-    return copy
+    return open_one
 
 
 @pytest.fixture
@@ -150,6 +154,8 @@ def json_mistakes(asked: Asked) -> list[tuple[str, dict[str, Any]]]:
         (f"dense: shape is [{2 * width}], but history's is [2, {length}]", instead(0, shape=[2 * width])),
         (f"dense: shape is [], but history's is [2, {length}]", instead(0, shape=[])),
         (f"dense: shape is [2, {HUGE}], expected [B, {width}]", instead(0, shape=[2, HUGE])),
+        (f"dense: shape is [2, {HUGE}, {HUGE}", instead(0, shape=[2] + [HUGE] * 30_000)),
+        ("inputs[0].shape[1]: Expected", instead(0, shape=[2, 10**4000])),
         ("dense: shape is [2, 1, 1, 1, 1, 1, 1, 1] and 92 more, expected", instead(0, shape=[2] + [1] * 99)),
         (f"item_id: shape is [2, {HUGE}], expected [B, C], B 1 to 1,024, C 1 to 4,096", instead(3, shape=[2, HUGE])),
         ("item_id: shape is [2, 0], expected [B, C]", instead(3, shape=[2, 0], data=[])),
@@ -204,6 +210,19 @@ async def test_each_mistake_in_json_is_told_with_its_tensor_and_what_was_expecte
         status, error = await post(here, body)
         assert status == 400 and said in error, f"{said!r}: {status} {error}"
         assert len(error) < 1000
+
+
+async def test_a_large_request_is_answered_in_pieces_as_a_small_one_is(here: Client) -> None:
+    """Of more users than a piece has, JSON and tensors beyond what the event loop reads itself."""
+    asked = asked_of(here, 300, 100)
+    body = json.dumps({"inputs": inputs_of(asked)}).encode()
+    assert len(body) > oip.LARGE and asked.rows.size > inference.MANY
+    _, found = await post(here, body)
+    np.testing.assert_allclose(
+        np.array(found["outputs"][0]["data"]).reshape(300, 100), asked.by_torch(asked.bundle)[1], atol=1e-4
+    )
+    status, error = await post(here, {"inputs": inputs_of(asked_of(here, 9, 4000))})
+    assert status == 400 and "item_id: shape is [9, 4000], expected at most 32,768 elements" in error
 
 
 async def test_a_lie_about_bytes_is_told(here: Client) -> None:
@@ -358,7 +377,7 @@ async def test_too_many_at_once_and_too_long_a_wait_are_told(here: Client, monke
 async def test_refused_requests_leave_no_memory_behind(here: Client) -> None:
     """A size that is a lie costs nothing: nothing is made of it."""
     asked = asked_of(here)
-    bodies = [body for _, body in json_mistakes(asked) if "inputs" in body]
+    bodies = [body for _, body in json_mistakes(asked) if len(json.dumps(body)) < 10_000]
     tracemalloc.start()
     try:
         for body in bodies:
@@ -371,3 +390,15 @@ async def test_refused_requests_leave_no_memory_behind(here: Client) -> None:
     finally:
         tracemalloc.stop()
     assert after - before < 200_000 and peak - before < 2_000_000
+
+
+async def test_an_input_of_no_columns_is_left_out(here: Client) -> None:
+    """A shape with a 0 in it is what clients trip over."""
+    models = here.app.inference
+    assert isinstance(models, inference.Models)
+    bundle = copy(here.app.loaded().bundles["default"]["2"])
+    bundle.schema = replace(bundle.schema, dense=(), categorical=())
+    expected = models.expected(bundle, "user_tower")
+    assert list(expected) == ["history"]
+    found = inference.read(expected, [Given("history", "INT64", [3, 20], [-1] * 60)])
+    assert (found.dense.shape, found.categorical.shape, found.items) == ((3, 0), (3, 0), None)
