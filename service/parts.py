@@ -59,17 +59,18 @@ async def open_rpc(app: App, host: str, *, shared: bool) -> RpcServer | None:
     keep_grpc_from_forks()
     from service.rpc.server import RpcServer
 
-    api = app.api
-    opened = RpcServer(
-        api.answers.answering, lambda: api.intake.events, app.metrics, app.why_not_ready, settings,
-        max_message_bytes=service.max_body_bytes, drain_s=service.drain_s,
-    )  # fmt: skip
-    more = None
+    api, more = app.api, {}
     if app.config.oip.enabled:
         from service.rpc import inference
 
-        more = partial(inference.add_to, models=lambda: app.inference, ready=app.why_not_ready, observer=app.metrics)
-    port = await opened.start(host, settings.port, shared=shared, more=more)
+        more[inference.SERVICE] = partial(
+            inference.add_to, models=lambda: app.inference, ready=app.why_not_ready, observer=app.metrics
+        )
+    opened = RpcServer(
+        api.answers.answering, lambda: api.intake.events, app.metrics, app.why_not_ready, settings,
+        max_message_bytes=service.max_body_bytes, drain_s=service.drain_s, more=more,
+    )  # fmt: skip
+    port = await opened.start(host, settings.port, shared=shared)
     app.notices.append(f"gRPC at {host}:{port}")
     return opened
 

@@ -6,7 +6,7 @@ outlive a fork.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc.aio
@@ -39,30 +39,30 @@ IDLE_CONNECTION_S = 300.0
 
 
 class RpcServer:
-    """The door. `answering` and `events` are as `Answers` has them, `why_not_ready` as `Health` does."""
+    """The door. `answering` and `events` are as `Answers` has them, `why_not_ready` as `Health` does; `more` adds further
+    services, by their names."""
 
     def __init__(
         self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: Observer,
         why_not_ready: Callable[[], Awaitable[str | None]], settings: GrpcConfig, *,
-        max_message_bytes: int, drain_s: float,
+        max_message_bytes: int, drain_s: float, more: Mapping[str, Callable[[grpc.aio.Server], None]] | None = None,
     ) -> None:  # fmt: skip
         self.observer, self.settings, self.drain_s = observer, settings, drain_s
         self.max_message_bytes = max_message_bytes
         self.patience = Patience(settings.idle_s, settings.stall_s)
         self.answers = Answers(answering, events, observer, self.patience)
-        self.health = Health((SERVICE, HEALTH, REFLECTION), why_not_ready, self.patience)
+        self.more = more or {}
+        self.names = (SERVICE, HEALTH, REFLECTION, *self.more)
+        self.health = Health(self.names, why_not_ready, self.patience)
         self.server: Any = None
         self.port = 0
 
-    async def start(
-        self, host: str, port: int, *, shared: bool, more: Callable[[grpc.aio.Server], None] | None = None
-    ) -> int:
-        """Opens the port and returns it. Raises ServiceError when it is taken. `shared`: others listen on it too;
-        `more` adds further services."""
+    async def start(self, host: str, port: int, *, shared: bool) -> int:
+        """Opens the port and returns it. Raises ServiceError when it is taken. `shared`: others listen on it too."""
         self.server = grpc.aio.server(options=self.options(shared=shared))
         self.server.add_generic_rpc_handlers((self.recommendations(), self.health.handler(), self.reflection()))
-        if more is not None:
-            more(self.server)
+        for add_to in self.more.values():
+            add_to(self.server)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self.server.add_insecure_port(where)
@@ -107,7 +107,7 @@ class RpcServer:
 
     def reflection(self) -> Any:
         """Standard reflection (v1alpha, which every tool asks for where there is no v1)."""
-        servicer = reflection.ReflectionServicer((SERVICE, HEALTH, REFLECTION))
+        servicer = reflection.ReflectionServicer(self.names)
 
         async def requests(context: Any) -> AsyncIterator[Any]:
             while (data := await self.patience.read(context, self.patience.idle_s)) is not None:

@@ -26,6 +26,7 @@ from service.app import App
 from service.config import read_config
 from service.errors import LOOKS, DeadlineExceeded, FieldError, InvalidRequest, Overloaded, ServiceError
 from service.rpc.status import CODES
+from service.rpc.stubs import grpc_service_pb2, grpc_service_pb2_grpc
 from service.rpc.stubs import recommendations_pb2 as pb
 from service.rpc.stubs.recommendations_pb2_grpc import RecommendationsStub
 from tests.service.conftest import counted
@@ -371,9 +372,13 @@ async def test_a_port_that_is_taken_is_said(rpc: Rpc, deployment: Path) -> None:
     await app.stop()
 
 
-async def test_the_models_themselves_are_on_the_same_port(rpc: Rpc) -> None:
-    """The Open Inference Protocol's service; what it answers is tested in test_oip_grpc.py."""
-    from service.rpc.stubs import grpc_service_pb2, grpc_service_pb2_grpc
-
-    stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(rpc.channel)
-    assert (await stub.ServerReady(grpc_service_pb2.ServerReadyRequest())).ready
+async def test_the_models_themselves_are_on_the_same_port_where_that_door_is_open(deployment: Path) -> None:
+    """The Open Inference Protocol's service, in health and reflection too; what it answers is in test_oip_grpc.py."""
+    config = read_config(deployment)
+    config = msgspec.structs.replace(config, oip=msgspec.structs.replace(config.oip, enabled=True))
+    async with serving(deployment, config) as rpc:
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(rpc.channel)
+        assert (await stub.ServerReady(grpc_service_pb2.ServerReadyRequest())).ready
+        health = health_pb2_grpc.HealthStub(rpc.channel)
+        state = await health.Check(health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService"))
+        assert state.status == health_pb2.HealthCheckResponse.SERVING
