@@ -44,7 +44,8 @@ def main() -> int:
     with subprocess.Popen(made, stdout=sys.stderr) as service:  # noqa: S603
         try:
             wait(f"http://127.0.0.1:{ports[0]}/readyz", service)
-            with subprocess.Popen(feast(arguments.dir, ports[1]), stdout=subprocess.DEVNULL) as feasts:  # noqa: S603
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            with subprocess.Popen(feast(arguments.dir, ports[1]), **quiet) as feasts:  # noqa: S603
                 try:
                     asyncio.run(compare(arguments, ports, (service.pid, feasts.pid)))
                 finally:
@@ -56,7 +57,7 @@ def main() -> int:
 
 def feast(directory: Path, port: int) -> list[str]:
     """Feast's own server, on one worker, without its log of accesses."""
-    at = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-access-log"]
+    at = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-access-log", "--max-requests", "0"]
     code = "import sys; from feast.cli.cli import cli; cli(sys.argv[1:])"
     return [sys.executable, "-c", code, "-c", str(directory / "feature_repo"), "serve", *at]
 
