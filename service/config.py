@@ -161,7 +161,7 @@ class JobsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     allow: list[Annotated[str, Meta(pattern=r"^(/|https?://[^/?#@]+/)[^?#]*$")]] = msgspec.field(default_factory=list)
-    share: Annotated[float, Meta(gt=0, le=1)] = 0.2
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.1
     max_jobs: Annotated[int, Meta(ge=0)] = 100
     max_mb: Annotated[float, Meta(gt=0)] = 1000.0
     keep_days: Annotated[float, Meta(gt=0)] = 7.0

@@ -12,7 +12,7 @@ from typing import Protocol
 
 QUIET_S = 5.0
 """Without a shopper for so long, there are none."""
-LOOK_S = 0.001
+LOOK_S = 0.002
 PATIENCE_S = 0.1
 """The longest wait for a moment in which nobody is being answered: a busy service must not stop a job."""
 MOST_REST_S = 1.0

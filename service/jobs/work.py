@@ -33,8 +33,9 @@ from service.wire import RankRequest, Recommendation, RecommendRequest
 
 AT_ONCE = 4
 """Rows in flight while there are no shoppers; while there are, one."""
-SAVE_S = 0.5
-"""How often what was written is brought to the disk, and how far the job is told."""
+SAVE_S = 2.0
+"""How often what was written is brought to the disk, and how far the job is told. Whoever else writes there,
+the store's log for one, waits meanwhile."""
 ROW_S = 30.0
 """How long a row may take: nobody waits for it."""
 PATIENT = Call(timeout_s=ROW_S, bulk=True, patient=True)
@@ -73,14 +74,21 @@ class Work:
             await asyncio.to_thread(skip, source, progress.done)
             saved = await self.save(record, sink, progress, None)
             saved_at = time.monotonic()
-            while progress.done < record.total:
-                began = time.perf_counter()
-                progress = await self.some(record, source, sink, progress)
-                spent = time.perf_counter() - began
-                if (since := time.monotonic() - saved_at) >= SAVE_S:
-                    saved = await self.save(record, sink, progress, (progress.done - saved.done) / since)
-                    progress, saved_at = replace(progress, rate=saved.rate), time.monotonic()
-                await self.pace.rest(spent)
+            try:
+                while progress.done < record.total:
+                    if self.files.cancelled(record.id):
+                        raise Cancelled(record.id)
+                    await self.pace.turn()
+                    began = time.perf_counter()
+                    progress = await self.some(record, source, sink, progress)
+                    spent = time.perf_counter() - began
+                    if (since := time.monotonic() - saved_at) >= SAVE_S:
+                        saved = await self.save(record, sink, progress, (progress.done - saved.done) / since)
+                        progress, saved_at = saved, time.monotonic()
+                    await self.pace.rest(spent)
+            except Cancelled:
+                await self.save(record, sink, progress, None)
+                raise
             await self.save(record, sink, progress, None)
 
     async def some(self, record: Record, source: BinaryIO, sink: Any, progress: Progress) -> Progress:
@@ -88,7 +96,6 @@ class Work:
         rows = [line for _ in range(AT_ONCE if self.pace.quiet() else 1) if (line := source.readline())]
         if not rows:
             raise OSError(f"{source.name} has fewer lines than it had")
-        await self.pace.turn()
         lines = await asyncio.gather(*(self.row(record, progress.done + place, row) for place, row in enumerate(rows)))
         written = b"".join(line for line, _ in lines)
         sink.write(written)
@@ -101,18 +108,16 @@ class Work:
         )  # fmt: skip
 
     async def save(self, record: Record, sink: Any, progress: Progress, rate: float | None) -> Progress:
-        """Brings what was written to the disk, and then says so. Raises Cancelled."""
+        """Brings what was written to the disk, and then says so."""
         if rate is not None and progress.rate is not None:
             rate = progress.rate + SMOOTHING * (rate - progress.rate)
         progress = replace(progress, rate=progress.rate if rate is None else rate)
 
-        def bring() -> bool:
-            os.fsync(sink.fileno())
+        def bring() -> None:
+            os.fdatasync(sink.fileno())
             self.files.advance(record.id, progress)
-            return self.files.cancelled(record.id)
 
-        if await asyncio.to_thread(bring):
-            raise Cancelled(record.id)
+        await asyncio.to_thread(bring)
         return progress
 
     async def row(self, record: Record, index: int, line: bytes) -> tuple[bytes, bool]:
