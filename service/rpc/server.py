@@ -39,8 +39,8 @@ IDLE_CONNECTION_S = 300.0
 
 
 class RpcServer:
-    """The door. `answering` and `events` are as `Answers` has them, `why_not_ready` as `Health` does; `more` adds further
-    services, by their names."""
+    """The door. `answering` and `events` are as `Answers` has them, `why_not_ready` as `Health` does; `more` adds
+    further services, by their names."""
 
     def __init__(
         self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: Observer,

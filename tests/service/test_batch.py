@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +24,12 @@ from service.many import BatchConfig
 from tests.service.conftest import Client, counted
 
 PATH, RANK = "/v1/recommendations:batch", "/v1/rank:batch"
+
+
+class Numbered(msgspec.Struct):
+    """Of a line only its place."""
+
+    index: int
 
 
 def stream(columns: dict[str, Any], rows: int | None = None, **options: Any) -> bytes:
@@ -376,3 +385,68 @@ async def test_a_client_that_drips_is_told_and_closed(client: Client, monkeypatc
     assert answer.startswith(b"HTTP/1.1 504 ")
     dripping.cancel()
     writer.close()
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+async def test_ten_thousand_users_take_little_memory(client: Client) -> None:
+    """The client reads as it comes and keeps only who was answered; it is in the same process."""
+
+    async def ask(users: int) -> None:
+        seen, most, began = set[int](), 0, resident()
+        columns = {"user_id": [f"u{place % 12}" for place in range(users)], "count": [20] * users}
+        async with posted(client, stream(columns), ARROW, NDJSON) as response:
+            async for line in response.content:
+                seen.add(msgspec.json.decode(line, type=Numbered).index)
+                most = max(most, resident())
+        assert seen == set(range(users))
+        grown.append(most - began)
+
+    grown: list[int] = []
+    for users in (1000, 10_000):
+        await ask(users)
+    assert grown[1] < 48 << 20, grown
+    _, text = await client.get("/metrics")
+    assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="200") == 11_000
+
+
+async def test_a_placement_s_cap_is_for_who_waits_and_not_for_a_batch(client: Client) -> None:
+    recommender = client.app.api.answers.recommender
+    assert recommender is not None
+    hurried = msgspec.structs.replace(recommender.placements.placements["home"], timeout_ms=0.001)
+    recommender.placements.placements["home"] = hurried
+    single = await client.recommend(user_id="u1")
+    (one,) = await answers(client, lines({"user_id": "u1"}), NDJSON)
+    assert "popular" in single["degraded"]
+    assert one["recommendation"]["degraded"] == []
+
+
+async def test_what_a_header_says_is_for_the_whole_batch(client: Client) -> None:
+    body = lines({"user_id": "u1"}, {"user_id": "u2"})
+    for value, statuses in (("0", [504, 504]), ("20000", [None, None])):
+        headers = {"Content-Type": NDJSON, "Endcap-Timeout-Ms": value}
+        async with client.session.post(client.url + PATH, data=body, headers=headers) as response:
+            rows = [msgspec.json.decode(line) for line in (await response.read()).splitlines()]
+        assert [row.get("problem", {}).get("status") for row in rows] == statuses
+    headers = {"Content-Type": NDJSON, "Endcap-Timeout-Ms": "soon"}
+    async with client.session.post(client.url + PATH, data=body, headers=headers) as response:
+        assert response.status == 422
+
+
+async def test_gzip_is_read_and_a_bomb_is_refused_by_its_size(client: Client) -> None:
+    for body, kind, status in (
+        (lines({"user_id": "u1"}), NDJSON, 200),
+        (stream({"user_id": ["u1"]}), ARROW, 200),
+        (b" " * (64 << 20), NDJSON, 413),
+        (b"\n" * (64 << 20), ARROW, 413),
+    ):
+        headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+        data = io.BytesIO(gzip.compress(body))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        async with client.session.post(client.url + PATH, data=data, headers=headers) as response:
+            assert response.status == status, await response.read()
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 << 10  # KiB; a body may have 16 MiB

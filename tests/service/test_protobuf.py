@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from service.accept import JSON, PROTOBUF, chosen
 from service.errors import InvalidRequest, MalformedBody, NotAcceptable
@@ -177,3 +178,20 @@ def test_a_damaged_message_is_a_request_or_a_mistake(data: st.DataObject) -> Non
         assert isinstance(messages.recommend_request(message), RecommendRequest)
     except (MalformedBody, InvalidRequest):
         pass
+
+
+async def test_accept_may_stand_in_several_lines(client: Client) -> None:
+    headers = CIMultiDict([("Accept", "text/html"), ("Accept", f"{JSON};q=0.5"), ("Accept", PROTOBUF)])
+    async with client.session.post(client.url + "/v1/recommendations", json={}, headers=headers) as response:
+        assert response.content_type == PROTOBUF
+
+
+async def test_a_full_gate_refuses_in_the_words_that_a_client_takes(client: Client) -> None:
+    recommender = client.app.api.answers.recommender
+    assert recommender is not None
+    recommender.limiter.in_flight += 2000
+    status, kind, data = await send(client, "/v1/recommendations", b"", Accept=PROTOBUF)
+    assert (status, kind, pb.Problem.FromString(data).type) == (503, PROTOBUF, "urn:endcap:problem:overloaded")
+    status, kind, data = await send(client, "/v1/recommendations", b"", Accept="*/*")
+    assert (status, kind) == (503, "application/problem+json")
+    recommender.limiter.in_flight -= 2000
