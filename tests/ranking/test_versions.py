@@ -41,12 +41,12 @@ def a_target(state: State, current: dict[str, str], there: str = "123", keep: in
 def test_what_answers_is_loaded_first_then_what_stood_there_before(tmp_path: Path) -> None:
     promoted = point(State(aliases={"production": "1", "candidate": "3"}), "production", "2", list("123"))
     found = a_target(promoted, {"m": "1", "m@candidate": "1", "other": "7"})
-    assert found.current == {"m": "2", "m@candidate": "3"} and found.nameless == []
+    assert found.current == {"m": "2", "m@production": "2", "m@candidate": "3"} and found.nameless == []
     assert found.needed == ["2", "3", "1"]
 
 
 def test_without_a_word_on_production_what_answers_stays_also_where_there_is_a_newer_one() -> None:
-    assert a_target(State(aliases={"candidate": "3"}), {"m": "1"}).current == {"m": "1"}
+    assert a_target(State(aliases={"candidate": "3"}), {"m": "1"}).current["m"] == "1"
     assert a_target(State(retired=["1"]), {"m": "1"}).current == {"m": "3"}
 
 

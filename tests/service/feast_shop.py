@@ -25,6 +25,7 @@ from service.app import App
 from service.config import FeastApiConfig, read_config
 from service.feast_desk import FeastDesk
 from service.http.server import Api
+from service.many import BatchConfig
 from service.metrics import Metrics
 from tests.service.conftest import Client, make_deployment
 
@@ -147,7 +148,7 @@ async def answering(directory: Path, **settings: Any) -> AsyncIterator[tuple[str
     repo, metrics = directory / "feature_repo", Metrics()
     feast = Feast(repo)
     pipelines = [Pipeline(**connection(repo)) for _ in range(2)]
-    api = Api(metrics, ready, metrics.text, 1 << 20)
+    api = Api(metrics, ready, metrics.text, 1 << 20, BatchConfig())
     api.feast.opened = config.enabled
     offer = (await asyncio.to_thread(feast.facts)).offer
     desk = api.feast.desk = FeastDesk(feast, LookupReader(pipelines[0]), Pusher(pipelines[1]), config, offer)
