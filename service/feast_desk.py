@@ -14,12 +14,15 @@ from features.lookup import LookupReader, resolve
 from features.offer import Offer, OfferedView
 from features.push import Pusher, batch, named_view, pushed_views
 from service.config import FeastApiConfig
-from service.errors import DeadlineExceeded, DoorClosed, FieldError, InvalidRequest
+from service.errors import DeadlineExceeded, DoorClosed, FieldError, InvalidRequest, Overloaded
 from service.feast_columns import Columns
 from service.feast_wire import GetOnlineFeaturesRequest, PushRequest, WriteRequest, Written
 
 LOOK_S = 30.0
 """How often the registry is looked at: its files' times; Feast is asked only when those have changed."""
+
+TOGETHER = 4
+"""Requests of the largest size that may be answered at once: each keeps its answer in memory until it is sent."""
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class FeastDesk:
     ) -> None:
         self.feast, self.reader, self.pusher, self.config, self.offer = feast, reader, pusher, config, offer
         self.task: asyncio.Task[None] | None = None
+        self.in_flight = 0  # entities that are being read
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.follow())
@@ -59,7 +63,8 @@ class FeastDesk:
         self.offer = (await asyncio.to_thread(self.feast.facts)).offer
 
     async def features(self, asked: GetOnlineFeaturesRequest) -> bytes:
-        """The answer's JSON. Raises InvalidRequest, NotOffered, NotServed, DeadlineExceeded or FeatureStoreError."""
+        """The answer's JSON. Raises InvalidRequest, NotOffered, NotServed, Overloaded, DeadlineExceeded or
+        FeatureStoreError."""
         most = self.config.max_entities
         for name, values in asked.entities.items():
             if len(values) > most:
@@ -70,7 +75,7 @@ class FeastDesk:
                 self.offer, asked.features, asked.feature_service, asked.entities, full_names=asked.full_feature_names
             )
         columns = Columns(lookup, empty_lists=self.config.empty_lists == "list")
-        with self.in_time():
+        with self.room(lookup.rows), self.in_time():
             async with asyncio.timeout(self.config.timeout_ms / 1e3), aclosing(self.reader.read(lookup)) as chunks:
                 async for rows in chunks:
                     columns.add(rows)
@@ -104,6 +109,17 @@ class FeastDesk:
             async with asyncio.timeout(self.config.timeout_ms / 1e3):
                 written = [await self.pusher.write(offer, one) for one in batches]
         return Written(sum(written), sum(len(one.keys) for one in batches) - sum(written))
+
+    @contextmanager
+    def room(self, rows: int) -> Iterator[None]:
+        """Raises Overloaded where too many entities are being read."""
+        if self.in_flight + rows > TOGETHER * self.config.max_entities:
+            raise Overloaded(f"{self.in_flight:,} entities are being read, which is what can be done at once")
+        self.in_flight += rows
+        try:
+            yield
+        finally:
+            self.in_flight -= rows
 
     @contextmanager
     def in_time(self) -> Iterator[None]:

@@ -19,6 +19,10 @@ from service.http.respond import body
 from service.http.strict import StrictDecoder
 
 JSON = "application/json"
+STATUSES = {
+    "FeatureViewNotFoundException": 404, "FeatureServiceNotFoundException": 404,
+    "FeatureNameCollisionError": 422, "PushSourceNotFoundException": 422,
+}  # fmt: skip
 
 
 class Desk(Protocol):
@@ -87,5 +91,4 @@ def as_feast(error: NotOffered) -> web.Response:
     """As Feast's server tells its own errors: JSON in a JSON string. Its SDK tries a 500 again, which some of them are
     there, and never shows it."""
     detail = orjson.dumps({"module": "feast.errors", "class": error.kind, "message": str(error)})
-    status = 404 if error.kind.endswith("ViewNotFoundException") or error.kind.startswith("FeatureService") else 422
-    return web.Response(status=status, body=orjson.dumps(detail.decode()), content_type=JSON)
+    return web.Response(status=STATUSES[error.kind], body=orjson.dumps(detail.decode()), content_type=JSON)

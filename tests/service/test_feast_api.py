@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from features.pipeline import encode
 from features.store import open_store, quiet
 from service.feast_desk import FeastDesk
 from tests.conftest import Server
@@ -161,7 +162,6 @@ async def test_a_row_past_its_ttl_is_told_and_not_given_where_feast_gives_it(rea
 async def test_a_row_that_cannot_be_read_spoils_itself_only(reads: Reads) -> None:
     """Feast answers 500 for all of the entities then."""
     from features.layout import feature_field, key_maker
-    from features.pipeline import encode
 
     key = key_maker("feastapi", "user_id")("broken")
     pushed = {"user_id": ["broken"], "event_timestamp": [NOW.isoformat()]}
@@ -346,6 +346,21 @@ async def test_more_entities_than_are_allowed_are_refused(feast_shop: Path) -> N
         assert "at most 3 entities, got 4 (feast_api.max_entities)" in found["detail"]
 
 
+async def test_more_than_can_be_read_at_once_is_refused_and_told_to_come_again(feast_shop: Path) -> None:
+    """And what was refused, or failed, leaves its room to others."""
+    async with answering(feast_shop, max_entities=10) as (url, desk), aiohttp.ClientSession() as session:
+        asked = {"entities": {"user_id": ["u1"] * 10}, "features": ["user_profile:country"]}
+
+        async def one() -> tuple[int, str | None]:
+            async with session.post(url + "/get-online-features", json=asked) as response:
+                return response.status, response.headers.get("Retry-After")
+
+        await desk.pusher.pipeline.execute(encode(b"CLIENT", b"PAUSE", b"300"))
+        found = await asyncio.gather(*(one() for _ in range(6)))
+        assert sorted(found, key=str) == [(200, None)] * 4 + [(503, "1")] * 2
+        assert desk.in_flight == 0 and await one() == (200, None)
+
+
 SERVES = f"""
 import asyncio, sys
 from pathlib import Path
@@ -424,8 +439,6 @@ async def test_a_view_that_is_new_in_the_registry_is_read_after_the_next_look(re
 
 async def test_a_store_that_does_not_answer_is_told_in_time(reads: Reads) -> None:
     import msgspec
-
-    from features.pipeline import encode
 
     reads.desk.config = msgspec.structs.replace(reads.desk.config, timeout_ms=50.0)
     await reads.desk.pusher.pipeline.execute(encode(b"CLIENT", b"PAUSE", b"300"))

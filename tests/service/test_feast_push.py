@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import redis
 
-from features.layout import timestamp_field
 from features.store import connection
 from tests.conftest import Server
 from tests.service.conftest import counted, running
@@ -185,7 +184,6 @@ async def test_a_hash_lives_as_long_as_feast_is_told_to_let_it(reads: Reads, fea
     with redis.Redis(**connection(feast_shop / "feature_repo"), protocol=2) as client:
         left = client.ttl(key_head(["shop_id"]) + key_values("INT64", [908], "")[0][0] + b"feastapi")
     assert 0 < left <= 1000
-    assert timestamp_field("every_type") == b"_ts:every_type"
 
 
 async def test_the_api_is_closed_where_endcap_toml_does_not_open_it(deployment: Path) -> None:
