@@ -14,7 +14,7 @@ from features.facts import Feast, gather
 from service.errors import LogUnreadable
 from service.served_rows import Asked, count, rows_of
 
-ABSENT = ("feast", "pandas", "duckdb", "torch._dynamo", "redis", "fsspec")
+ABSENT = ("feast", "pandas", "duckdb", "torch._dynamo", "redis", "fsspec", "grpc", "google.protobuf")
 
 
 def apart(code: str, *arguments: str) -> str:

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import signal
 import socket
 import struct
-import subprocess
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +17,11 @@ import pytest
 from service.rpc import server
 from service.rpc.codec import MOST_NAMED
 from service.rpc.stubs import recommendations_pb2 as pb
-from service.rpc.stubs.recommendations_pb2_grpc import RecommendationsStub
 from tests.service.conftest import counted
 from tests.service.rpc_client import SERVICE, Rpc, asked, channel_to, refused, serving
-from tests.service.test_supervisor import Served, until
 
 Code = grpc.StatusCode
-DATA, HEADERS, RST_STREAM, SETTINGS, PING = 0, 1, 3, 4, 6
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 WINDOW = 4
 """The number of SETTINGS_INITIAL_WINDOW_SIZE."""
@@ -217,20 +209,35 @@ async def test_a_connection_that_is_not_read_any_more_is_closed(
     monkeypatch.setattr(server, "PONG_S", 1.0)
     async with serving(deployment) as rpc:
         async with http2(rpc, struct.pack(">HI", WINDOW, 1 << 30)) as one:
+            one.writer.write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30)))
             one.writer.transport.pause_reading()  # type: ignore[attr-defined]
             whole = message(asked(count=200, explain=True).SerializeToString())
             for stream in range(1, 101, 2):
                 one.writer.write(opening(stream) + frame(DATA, END_STREAM, stream, whole))
             async with asyncio.timeout(60):
-                while established(one.writer.get_extra_info("socket")):
+                while held(rpc, one.writer.get_extra_info("socket")):
                     assert (await rpc.stub.Recommend(asked(count=1))).items
                     await asyncio.sleep(0.1)
         assert rpc.app.api.answers.answering().limiter.in_flight == 0
 
 
-def established(connection: socket.socket) -> bool:
-    """Whether the other side still has it too, as the kernel knows (who reads nothing would not hear of it)."""
-    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1
+def held(rpc: Rpc, connection: socket.socket) -> bool:
+    """Whether the service still has its end of a connection. (Who reads nothing does not hear that it has not.)"""
+    ours = connection.getsockname()[1]
+    return any((state, port(local), port(remote)) == ("01", rpc.port, ours) for local, remote, state in connections())
+
+
+def connections() -> Iterator[tuple[str, str, str]]:
+    """Of every TCP socket of the machine both addresses and the state, as the kernel writes them (01: established, 0A:
+    listening)."""
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            _, local, remote, state, *_ = line.split()
+            yield local, remote, state
+
+
+def port(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
 
 
 async def test_so_many_calls_are_open_on_one_connection(deployment: Path) -> None:
@@ -249,49 +256,3 @@ async def test_so_many_calls_are_open_on_one_connection(deployment: Path) -> Non
             assert found.items
         await stream.done_writing()
         assert (await waiting).items
-
-
-# Workers
-
-
-def test_workers_share_the_port(deployment: Path, tmp_path: Path) -> None:
-    """Each listens, and one that dies costs nobody but its own callers."""
-    for path in deployment.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "endcap.toml").unlink()
-    (tmp_path / "endcap.toml").write_text((deployment / "endcap.toml").read_text() + "\n[grpc]\nport = 0\n")
-    command = [sys.executable, "-m", "service.cli", "serve", "--dir", str(tmp_path), "--port", "0", "--workers", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        said = "".join(takewhile(lambda line: "answers at" not in line, process.stdout))
-        port = int(re.findall(r"gRPC at 127.0.0.1:(\d+)", said)[0])
-        served = Served(process, "")
-        try:
-            until(lambda: len(served.workers()) == 2 and all(listens(pid, port) for pid in served.workers()))
-            until(lambda: all(answers(port) for _ in range(30)))
-            os.kill(served.workers()[0], signal.SIGKILL)
-            until(lambda: all(answers(port) for _ in range(30)))
-            until(lambda: len(served.workers()) == 2)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
-
-
-def answers(port: int) -> bool:
-    """Whether a connection of its own gets an answer."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        try:
-            return len(RecommendationsStub(channel).Recommend(asked(count=3), timeout=10).items) == 3
-        except grpc.RpcError:
-            return False
-
-
-def listens(pid: int, port: int) -> bool:
-    """Whether a process has a socket that listens on the port (`0A` is LISTEN in /proc/net/tcp)."""
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
-    inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
-    held = set()
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            held.add(str(fd.readlink()))
-    return bool({f"socket:[{inode}]" for inode in inodes} & held)
