@@ -41,16 +41,17 @@ def observed(endpoint: str, serve: Serve, observer: Observer) -> Callable[[Any, 
 
     async def handle(_: Any, context: Any) -> bytes:
         trace = Trace()
-        status = GONE
+        status, failed, encoded = GONE, None, b""
         try:
-            encoded: bytes = (await serve(context, trace)).SerializeToString()
+            encoded = (await serve(context, trace)).SerializeToString()
             status = 200
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told a status
-            found = looked(error, endpoint)
+            failed, found = error, looked(error, endpoint)
             status = found.status
-            await abort(context, found, error, trace)
-        finally:
+        finally:  # before the client hears of it, who may look
             observer.answered(endpoint, ended(status, context), trace)
+        if failed is not None:
+            await abort(context, found, failed, trace)
         context.set_trailing_metadata(((TIMING, trace.server_timing()),))
         return encoded
 

@@ -6,6 +6,8 @@ outlive a fork.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -36,6 +38,15 @@ PING_S, PONG_S = 20.0, 10.0
 LEAST_PING_S = 10.0
 """A client that asks that more often is told to be calm, and then closed."""
 IDLE_CONNECTION_S = 300.0
+
+
+def worth_telling(record: logging.LogRecord) -> bool:
+    """Whether the log is to have it. gRPC tells of each call whose client goes while its reply is under way, with a
+    traceback, as an error: anybody could fill our log with those."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(worth_telling)
 
 
 class RpcServer:
@@ -82,6 +93,7 @@ class RpcServer:
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S * 1e3)),
             ("grpc.keepalive_time_ms", int(PING_S * 1e3)),
             ("grpc.keepalive_timeout_ms", int(PONG_S * 1e3)),
+            ("grpc.http2.ping_timeout_ms", int(PONG_S * 1e3)),  # of those by which it measures the line
             ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_PING_S * 1e3)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.max_connection_idle_ms", int(IDLE_CONNECTION_S * 1e3)),

@@ -11,20 +11,16 @@ from unittest.mock import AsyncMock
 
 import grpc
 import grpc.aio
-import msgspec
 import numpy as np
 import orjson
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from features.errors import FeatureStoreError
 from ranking.errors import BundleError, EngineError
 from service.admission import Limiter
-from service.app import App
 from service.config import read_config
-from service.errors import LOOKS, DeadlineExceeded, FieldError, InvalidRequest, Overloaded, ServiceError
+from service.errors import LOOKS, DeadlineExceeded, FieldError, InvalidRequest, Overloaded
 from service.rpc.status import CODES
 from service.rpc.stubs import grpc_service_pb2, grpc_service_pb2_grpc
 from service.rpc.stubs import recommendations_pb2 as pb
@@ -115,6 +111,13 @@ def test_a_client_without_a_loop_is_answered_too(deployment: Path) -> None:
     items, trailing = asyncio.run(ask())
     assert items == 3
     assert re.search(r"decode;dur=.*engine;dur=.*encode_protobuf;dur=.*total;dur=", trailing["server-timing"])
+
+
+async def test_the_example_of_the_docs_runs(rpc: Rpc, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs/transports.md").read_text()
+    (code,) = re.findall(r"```python\n(import grpc\n.*?)```", text, re.DOTALL)
+    await asyncio.to_thread(exec, code.replace("localhost:8081", f"127.0.0.1:{rpc.port}"), {})
+    assert re.fullmatch(r"(i\d{5} -?[\d.e-]+ \w+\n){3}", capsys.readouterr().out)
 
 
 async def test_each_call_is_counted_under_its_method(rpc: Rpc) -> None:
@@ -285,91 +288,6 @@ async def ended_with(rpc: Rpc, status: str) -> float:
     """How many calls of Recommend did."""
     _, scrape = await rpc.http.get("/metrics")
     return counted(scrape, "endcap_requests_total", endpoint=f"/{SERVICE}/Recommend", status=status)
-
-
-# Health and reflection
-
-
-async def test_health_says_what_readyz_says(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = health_pb2_grpc.HealthStub(rpc.channel)
-    for name in ("", SERVICE):
-        assert (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status == 1
-    assert (await refused(stub.Check(health_pb2.HealthCheckRequest(service="nope")))).code == Code.NOT_FOUND
-    watch = aiter(stub.Watch(health_pb2.HealthCheckRequest()))
-    assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
-    monkeypatch.setattr(rpc.app.rpc.health, "why_not_ready", rpc_down)  # type: ignore[union-attr]
-    assert (await anext(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-async def rpc_down() -> str:
-    return "the store is gone"
-
-
-async def test_while_it_loads_nothing_is_served_and_that_is_said(deployment: Path) -> None:
-    async with serving(deployment, load=False) as rpc:
-        stub = health_pb2_grpc.HealthStub(rpc.channel)
-        watch = aiter(stub.Watch(health_pb2.HealthCheckRequest()))
-        assert (await anext(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        early = await refused(rpc.stub.Recommend(asked()))
-        assert (early.code, early.info.reason) == (Code.UNAVAILABLE, "not-ready")
-        found = await refused(rpc.stub.RecordEvents(iter([])))
-        assert (found.code, found.info.reason) == (Code.UNAVAILABLE, "not-ready")
-        await rpc.app.load()
-        assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
-        await rpc.stub.Recommend(asked())
-
-
-async def test_a_stop_says_so_to_who_watches_and_answers_what_has_come(
-    deployment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with serving(deployment) as rpc:
-        recommender = rpc.app.api.answers.answering()
-        entered, go, read = asyncio.Event(), asyncio.Event(), recommender.shoppers.read
-
-        async def held(*given: Any) -> Any:
-            entered.set()
-            await go.wait()
-            return await read(*given)
-
-        monkeypatch.setattr(recommender.shoppers, "read", held)
-        watch = aiter(health_pb2_grpc.HealthStub(rpc.channel).Watch(health_pb2.HealthCheckRequest()))
-        assert (await anext(watch)).status == 1
-        call = rpc.stub.Recommend(asked(count=2))
-        await entered.wait()
-        stopping = asyncio.create_task(rpc.app.stop())
-        assert [one.status async for one in watch] == [2]
-        assert not stopping.done()
-        go.set()
-        assert len((await call).items) == 2
-        async with asyncio.timeout(8):
-            await stopping
-
-
-async def test_reflection_lists_the_services_and_has_their_files(rpc: Rpc) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(rpc.channel)
-    wanted = [
-        reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
-    ]
-    services, files = [one async for one in stub.ServerReflectionInfo(iter(wanted))]
-    names = {one.name for one in services.list_services_response.service}
-    assert {SERVICE, "grpc.health.v1.Health"} <= names
-    (file,) = files.file_descriptor_response.file_descriptor_proto
-    found = FileDescriptorProto.FromString(file)
-    assert [one.name for one in found.service[0].method] == ["Recommend", "Rank", "RecommendStream", "RecordEvents"]
-
-
-def test_without_a_port_there_is_no_door(deployment: Path) -> None:
-    assert read_config(deployment).grpc.port is None
-
-
-async def test_a_port_that_is_taken_is_said(rpc: Rpc, deployment: Path) -> None:
-    config = read_config(deployment)
-    config = msgspec.structs.replace(config, grpc=msgspec.structs.replace(config.grpc, port=rpc.port))
-    app = App(deployment, config)
-    with pytest.raises(ServiceError, match=f"cannot listen for gRPC on 127.0.0.1:{rpc.port}: it is in use"):
-        await app.listen("127.0.0.1", 0)
-    await app.stop()
 
 
 async def test_the_models_themselves_are_on_the_same_port_where_that_door_is_open(deployment: Path) -> None:
