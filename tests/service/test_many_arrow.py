@@ -55,7 +55,8 @@ BATCH = pa.record_batch(
     {
         "user_id": pa.array(["u1", None, "u3"]).dictionary_encode(), "count": pa.array([1, None, 3], pa.int16()),
         "session_item_ids": pa.array([["a", "b"], None, []], pa.list_(TEXT)),
-        "filter_price_max": pa.array([1.5, 2.0, None]), "exclude_item_ids": pa.array([["x"], [], ["y", "z"]]), "context.flag": pa.array([True, False, None]),
+        "filter_price_max": pa.array([1.5, 2.0, None]), "exclude_item_ids": pa.array([["x"], [], ["y", "z"]]),
+        "context.flag": pa.array([True, False, None]),
         "placement": pa.array(["home"] * 3, pa.string_view()), "item_id": pa.nulls(3),
     }
 )  # fmt: skip
