@@ -134,8 +134,10 @@ class Limiter:
         return self.earned < PRICE and self.in_flight - self.bulk_in_flight + 1 > self.limit.size
 
     def room_for_bulk(self) -> bool:
-        """Whether a bulk request would be let in."""
-        return (self.in_flight + 1) / self.limit.size <= BULK_UP_TO
+        """Whether one more of many bulk requests would be let in, and keep nobody waiting: beside others that are in
+        one at a time goes on."""
+        alone = self.in_flight == self.bulk_in_flight or not self.bulk_in_flight
+        return alone and (self.in_flight + 1) / self.limit.size <= BULK_UP_TO
 
     def refuse(self, *, bulk: bool = False) -> Overloaded:
         """Counts one as refused; the error says why."""

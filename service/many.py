@@ -38,7 +38,7 @@ class BatchConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_users: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 16 << 20
     at_once: Annotated[int, Meta(ge=1)] = 4
-    in_flight: Annotated[int, Meta(ge=1, le=1000)] = 16
+    in_flight: Annotated[int, Meta(ge=1, le=1000)] = 2
     timeout_s: Annotated[float, Meta(gt=0)] = 300.0
     write_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
 

@@ -190,3 +190,16 @@ def test_only_what_says_something_of_load_reaches_the_limit(
             run()
     assert [(kind, pytest.approx(share)) for kind, share in limit.told] == told
     assert limiter.in_flight == 0
+
+
+def test_of_many_bulk_requests_one_at_a_time_goes_on_beside_others() -> None:
+    limiter = Limiter(GradientLimit(100), lambda: 0.0)
+    with limiter.admit(1.0, bulk=True):
+        assert limiter.room_for_bulk()
+        with limiter.admit(1.0):
+            assert not limiter.room_for_bulk()
+        assert limiter.room_for_bulk()
+    with limiter.admit(1.0):
+        assert limiter.room_for_bulk()
+    limiter.in_flight = limiter.bulk_in_flight = 70
+    assert not limiter.room_for_bulk()

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import resource
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -261,20 +262,22 @@ def held(client: Client, monkeypatch: MonkeyPatch) -> dict[str, asyncio.Event]:
 
 
 async def test_what_is_done_is_there_before_the_last_user_is(client: Client, held: dict[str, asyncio.Event]) -> None:
-    """As Arrow's own reader of streams sees it: the first record batch while one user still waits."""
-    async with posted(client, stream({"user_id": ["slow", "u1", "u2"]}), ARROW) as response:
-        taken = bytearray()
-        while True:
-            taken += await response.content.readany()
-            try:
-                first = pa.ipc.open_stream(bytes(taken)).read_next_batch().to_pylist()
-                break
-            except (pa.ArrowInvalid, StopIteration):
-                continue
-        assert sorted(row["user_id"] for row in first) == ["u1", "u2"] and not held["slow"].is_set()
-        held["slow"].set()
-        taken += await response.content.read()
-    assert sorted(row["index"] for row in pa.ipc.open_stream(bytes(taken)).read_all().to_pylist()) == [0, 1, 2]
+    """As Arrow's own reader of streams sees it, on a connection of urllib's: the first record batch while one user
+    still waits, who is let go only then."""
+    loop = asyncio.get_running_loop()
+
+    def reads() -> tuple[list[str], list[str]]:
+        body = stream({"user_id": ["slow", "u1", "u2"]})
+        request = urllib.request.Request(client.url + PATH, body, {"Content-Type": ARROW})
+        with urllib.request.urlopen(request, timeout=20) as response, pa.ipc.open_stream(response) as batches:
+            first: list[str] = []
+            while len(first) < 2:
+                first += batches.read_next_batch()["user_id"].to_pylist()
+            assert not held["slow"].is_set()
+            loop.call_soon_threadsafe(held["slow"].set)
+            return sorted(first), batches.read_all()["user_id"].to_pylist()
+
+    assert await asyncio.to_thread(reads) == (["u1", "u2"], ["slow"])
 
 
 async def test_no_more_than_a_few_are_asked_about_at_a_time(client: Client, held: dict[str, asyncio.Event]) -> None:
