@@ -21,6 +21,7 @@ from service.errors import (
     UnknownJob,
 )
 from service.jobs.allowed import allowed_file, allowed_url, is_url
+from service.jobs.disk import on_disk
 from service.jobs.files import JobFiles, Record, Source
 from service.jobs.prepare import Prepare
 from service.jobs.result import Result
@@ -209,4 +210,4 @@ async def each(rows: list[dict[str, Any]]) -> AsyncIterator[bytes]:
 async def spool(chunks: AsyncIterator[bytes], path: Path) -> None:
     with path.open("wb") as file:
         async for chunk in chunks:
-            await asyncio.to_thread(file.write, chunk)
+            await on_disk(file.write, chunk)

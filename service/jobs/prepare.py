@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from service.errors import FieldError, InvalidRequest
 from service.jobs.allowed import allowed_file, allowed_url, is_url
+from service.jobs.disk import on_disk
 from service.jobs.files import JobFiles, Record
 from service.jobs.pace import Pace
 from service.jobs.rows import Rows, keep
@@ -82,7 +82,7 @@ class Prepare:
                         size += len(chunk)
                         if size > self.most_bytes:
                             raise InvalidRequest(FieldError("parquet", f"has more than {self.most_bytes:,} bytes"))
-                        await asyncio.to_thread(file.write, chunk)
+                        await on_disk(file.write, chunk)
                         if self.files.cancelled(record.id):
                             raise Cancelled(record.id)
         except (aiohttp.ClientError, TimeoutError) as error:

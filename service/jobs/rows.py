@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -13,6 +12,7 @@ import msgspec
 
 from service.errors import FieldError, InvalidRequest, MalformedBody, ServiceError
 from service.http.strict import StrictDecoder
+from service.jobs.disk import on_disk
 from service.jobs.pace import Pace
 from service.jobs.wire import Kind
 from service.placements import Placements
@@ -69,27 +69,31 @@ async def keep(lines: AsyncIterator[bytes], rows: Rows, path: Path, pace: Pace, 
     """Writes the rows into `path`, whole, and to the disk. Returns how many there are. Raises what `Rows.whole` raises,
     and InvalidRequest where there is none or they are too large."""
     count, size = 0, 0
+    ready: list[bytes] = []
     began = time.perf_counter()
     with path.open("wb") as file:
         async for line in lines:
             whole = rows.whole(line, count)
-            file.write(whole + b"\n")
+            ready.append(whole + b"\n")
             count, size = count + 1, size + len(whole) + 1
             if size > most_bytes:
                 raise InvalidRequest(FieldError(f"rows[{count - 1}]", f"all rows have more than {most_bytes:,} bytes"))
             if (spent := time.perf_counter() - began) > SLICE_S:
+                await on_disk(file.write, b"".join(ready))
+                ready.clear()
                 await pace.rest(spent)
                 began = time.perf_counter()
         if not count:
             raise InvalidRequest(FieldError("", "there is no row"))
-        await settled(file)
+        await on_disk(settle, file, b"".join(ready))
     return count
 
 
-async def settled(file: BinaryIO) -> None:
-    """What was written to it is on the disk."""
+def settle(file: BinaryIO, rest: bytes) -> None:
+    """Brings what was written to it, and the rest, to the disk."""
+    file.write(rest)
     file.flush()
-    await asyncio.to_thread(os.fsync, file.fileno())
+    os.fsync(file.fileno())
 
 
 async def split(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterator[bytes]:

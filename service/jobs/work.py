@@ -22,6 +22,7 @@ from features.errors import FeatureStoreError
 from ranking.errors import EngineExpired, EngineOverloaded, EngineStopped
 from service.call import Call
 from service.errors import DeadlineExceeded, Overloaded, look
+from service.jobs.disk import on_disk
 from service.jobs.files import JobFiles, Progress, Record
 from service.jobs.pace import Pace
 from service.jobs.result import recover
@@ -98,7 +99,7 @@ class Work:
             raise OSError(f"{source.name} has fewer lines than it had")
         lines = await asyncio.gather(*(self.row(record, progress.done + place, row) for place, row in enumerate(rows)))
         written = b"".join(line for line, _ in lines)
-        sink.write(written)
+        await on_disk(sink.write, written)
         failed = sum(not answered for _, answered in lines)
         self.counts["answered",] += len(lines) - failed
         self.counts["failed",] += failed
@@ -117,7 +118,7 @@ class Work:
             os.fdatasync(sink.fileno())
             self.files.advance(record.id, progress)
 
-        await asyncio.to_thread(bring)
+        await on_disk(bring)
         return progress
 
     async def row(self, record: Record, index: int, line: bytes) -> tuple[bytes, bool]:

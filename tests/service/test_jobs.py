@@ -246,13 +246,29 @@ async def test_the_same_key_and_body_are_one_job_and_another_body_is_refused(her
     assert refused["type"].endswith("idempotency-mismatch")
     assert len(left(shop)) == 1
     body = lines({"user_id": user} for user in USERS)
-    two = await asyncio.gather(*(upload(here, body, status=s, Idempotency_Key="up") for s in (202,)))
-    assert (await upload(here, body, status=200, Idempotency_Key="up"))["id"] == two[0]["id"]
+    two = await upload(here, body, Idempotency_Key="up")
+    assert (await upload(here, body, status=200, Idempotency_Key="up"))["id"] == two["id"]
     await upload(here, body + body, status=422, Idempotency_Key="up")
     await upload(here, body, "?count=3", status=422, Idempotency_Key="up")
     await upload(here, body, status=422, Idempotency_Key="k" * 256)
     async with running(shop) as another:  # and after a restart
         assert (await another.post("/v1/jobs", asked, 200, headers=key))["id"] == one["id"]
+
+
+async def test_of_two_uploads_at_once_under_one_key_one_is_the_job(here: Client, shop: Path) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"user_id":"u1"}\n'
+        await asyncio.sleep(0.2)
+        yield b'{"user_id":"u2"}\n'
+
+    async def one() -> tuple[int, str]:
+        headers = {"Content-Type": NDJSON, "Idempotency-Key": "both"}
+        async with here.session.post(f"{here.url}/v1/jobs", data=slow(), headers=headers) as answer:
+            return answer.status, (await answer.json())["id"]
+
+    first, second = await asyncio.gather(one(), one())
+    assert sorted((first[0], second[0])) == [200, 202] and first[1] == second[1]
+    assert left(shop) == [first[1]]
 
 
 class Stuck:
