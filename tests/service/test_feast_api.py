@@ -387,7 +387,7 @@ async def main():
     await app.stop()
 
 asyncio.run(main())
-print([one for one in {ABSENT!r} if one in sys.modules])
+print([one for one in {ABSENT!r} if one in sys.modules and one != "google.protobuf"])  # Feast's values are messages
 """
 
 

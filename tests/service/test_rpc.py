@@ -11,6 +11,7 @@ from unittest.mock import AsyncMock
 
 import grpc
 import grpc.aio
+import msgspec
 import numpy as np
 import orjson
 import pytest
