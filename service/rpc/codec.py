@@ -113,8 +113,10 @@ def recommendation(answer: Recommendation) -> Any:
         degraded=answer.degraded,
         took_ms=answer.took_ms,
     )
+    add = message.items.add
     for one in answer.items:
-        item = message.items.add(item_id=one.item_id, score=one.score, source=one.source)
+        item = add()  # field by field: by keyword it takes twice the time
+        item.item_id, item.score, item.source = one.item_id, one.score, one.source
         if (told := one.explain) is not msgspec.UNSET:
             explain = item.explain
             explain.title, explain.category, explain.retrieval_score = told.title, told.category, told.retrieval_score
