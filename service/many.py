@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
@@ -63,13 +64,14 @@ class Done:
 
 
 class Many:
-    """Answers the rows of one batch. `room`: whether one more would keep nobody out; `told` is told of each answer."""
+    """Answers the rows of one batch. `room`: whether one more would keep nobody out; `told` is told of each answer.
+    `each_s`: the most that one of them may take."""
 
     def __init__(
         self, ask: Ask, room: Callable[[], bool], told: Callable[[Recommendation, Trace], None], config: BatchConfig,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.perf_counter, each_s: float = inf,
     ) -> None:  # fmt: skip
-        self.ask, self.room, self.told, self.config, self.clock = ask, room, told, config, clock
+        self.ask, self.room, self.told, self.config, self.clock, self.each_s = ask, room, told, config, clock, each_s
         self.looking = asyncio.Lock()
 
     async def answer(self, rows: Rows, call: Call, write: Callable[[list[Done]], Awaitable[None]]) -> None:
@@ -113,7 +115,9 @@ class Many:
             await self.turn(until)
             trace = Trace()
             try:
-                answer = await self.ask(request, trace, Call(until - self.clock(), True, call.after, True))
+                answer = await self.ask(
+                    request, trace, Call(min(until - self.clock(), self.each_s), True, call.after, patient=True)
+                )
             except Overloaded:
                 await asyncio.sleep(NO_ROOM_S)
                 continue

@@ -58,7 +58,10 @@ class BatchApi:
         with self.place():
             rows = await self.read(request, kind, self.answers.decoders[path])
             self.observer.formatted(request.path, kind, wanted)
-            many = Many(ask, recommender.limiter.room_for_bulk, self.observer.recommended, self.config)
+            many = Many(
+                ask, recommender.limiter.room_for_bulk, self.observer.recommended, self.config,
+                each_s=recommender.most_s,
+            )  # fmt: skip
             return await self.stream(request, many, rows, replace(call, bulk=True), wanted)
 
     @contextmanager
