@@ -37,8 +37,9 @@ from load.outcome import Outcome, Planned
 from load.processes import machine, stolen, usage
 from load.schedule import poisson
 from load.traffic import zipf
+from ranking.aliases import CANDIDATE, PRODUCTION
 from ranking.bundle import MANIFEST
-from ranking.registry import CANDIDATE, PRODUCTION, Registry, point
+from ranking.registry import Registry, point
 from service.deployment import Deployment
 from service.valkey import free_port
 

@@ -59,6 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_the_walk_leads_to_answers(made: Path, valkey: Server, tmp_path: Path) -> None:
     """Each command of the guide in turn; the answers are by the packed model, of fresh features, and whole."""
     folder = Path(shutil.copytree(made, tmp_path / "walk"))

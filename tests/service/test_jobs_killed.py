@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 ROWS = 3000
 MIB = 1 << 20
@@ -89,6 +90,7 @@ def lock_holder(shop: Path) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_twice_answers_each_user_once(deployment: Path, tmp_path: Path) -> None:
     """The worker that does it, then all of them: another goes on. And an upload takes no memory that grows with it."""
     shop = tmp_path / "shop"

@@ -130,6 +130,7 @@ async def test_a_stream_on_which_nothing_is_asked_is_ended(deployment: Path) -> 
         assert found.info.reason == "deadline-exceeded"
 
 
+@pytest.mark.slow
 async def test_a_client_that_stops_reading_is_given_up_and_holds_no_place(
     deployment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
