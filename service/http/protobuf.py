@@ -13,6 +13,7 @@ from aiohttp import web
 
 from service.accept import JSON, PROTOBUF, chosen, quality
 from service.call import read_call
+from service.errors import InvalidRequest
 from service.http.answers import RECOMMENDATIONS, Answers
 from service.http.respond import PROBLEM, Reply
 from service.trace import Trace
@@ -52,28 +53,28 @@ async def answer(answers: Answers, request: web.Request, trace: Trace, data: byt
 
 def read_request(path: str, data: bytes) -> Any:
     """A RecommendRequest or a RankRequest. Raises MalformedBody or InvalidRequest."""
-    from service.rpc import messages
+    from service.rpc import codec
     from service.rpc.stubs import recommendations_pb2 as pb
 
     if path == RECOMMENDATIONS:
-        return messages.recommend_request(messages.parsed(pb.RecommendRequest, data))
-    return messages.rank_request(messages.parsed(pb.RankRequest, data))
+        return codec.recommend_request(codec.parsed(pb.RecommendRequest, data))
+    return codec.rank_request(codec.parsed(pb.RankRequest, data))
 
 
-def read_events(data: bytes) -> list[dict[str, Any]]:
-    """The rows of an EventsRequest, as plain values. Raises MalformedBody or InvalidRequest."""
-    from service.rpc import messages
+def read_events(data: bytes) -> list[dict[str, Any] | InvalidRequest]:
+    """The rows of an EventsRequest: plain values, or what is wrong with one. Raises MalformedBody or InvalidRequest."""
+    from service.rpc import codec
     from service.rpc.stubs import recommendations_pb2 as pb
 
-    return [messages.event_row(one) for one in messages.parsed(pb.EventsRequest, data).events]
+    return [codec.event_row(one) for one in codec.parsed(pb.EventsRequest, data).events]
 
 
 def write(content: Recommendation | Accepted) -> bytes:
-    from service.rpc import messages
+    from service.rpc import codec
 
     if isinstance(content, Recommendation):
-        return bytes(messages.recommendation(content).SerializeToString())
-    return bytes(messages.events_accepted(content).SerializeToString())
+        return bytes(codec.recommendation(content).SerializeToString())
+    return bytes(codec.events_accepted(content).SerializeToString())
 
 
 def as_accepted(response: web.StreamResponse, request: web.Request) -> web.StreamResponse:
@@ -83,9 +84,9 @@ def as_accepted(response: web.StreamResponse, request: web.Request) -> web.Strea
         return response
     if max(quality(PROBLEM, accept), quality(JSON, accept)) > 0 or quality(PROTOBUF, accept) <= 0:
         return response
-    from service.rpc import messages
+    from service.rpc import codec
 
     assert isinstance(response.body, bytes)
-    found = messages.problem(msgspec.json.decode(response.body, type=Problem))
+    found = codec.problem_of(msgspec.json.decode(response.body, type=Problem))
     response.body, response.content_type = found.SerializeToString(), PROTOBUF
     return response

@@ -20,7 +20,7 @@ from service.errors import FieldError, InvalidRequest, Look, MalformedBody
 from service.http.strict import MOST_ERRORS, StrictDecoder
 from service.mistakes import beneath
 from service.rpc.stubs import recommendations_pb2 as pb
-from service.wire import Accepted, RankRequest, Recommendation, RecommendRequest
+from service.wire import Accepted, Problem, RankRequest, Recommendation, RecommendRequest
 
 WIRE_TYPES = {0: "varint", 1: "fixed64", 2: "length-delimited", 3: "group", 5: "fixed32"}
 MOST_NAMED = 65_536
@@ -93,6 +93,14 @@ def finite(value: Any, path: str) -> Any:
     return value
 
 
+def event_row(message: Any) -> dict[str, Any] | InvalidRequest:
+    """An event as plain values, or what is wrong with it: that is one row's own."""
+    try:
+        return plain(message)
+    except InvalidRequest as error:
+        return error
+
+
 def recommend_request(message: Any) -> RecommendRequest:
     """Raises InvalidRequest, which names every bad field."""
     found: RecommendRequest = RECOMMEND.convert(plain(message))
@@ -140,6 +148,12 @@ def problem(found: Look, detail: str, errors: Sequence[FieldError]) -> Any:
         type=f"urn:endcap:problem:{found.slug}", title=found.title, status=found.status, detail=detail,
         errors=[pb.BadField(path=one.path, message=one.message) for one in errors],
     )  # fmt: skip
+
+
+def problem_of(found: Problem) -> Any:
+    """A pb.Problem, of problem details that are there already."""
+    errors = [pb.BadField(path=one.path, message=one.message) for one in found.errors]
+    return pb.Problem(type=found.type, title=found.title, status=found.status, detail=found.detail, errors=errors)
 
 
 def events_accepted(taken: Accepted) -> Any:
