@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import numpy.typing as npt
 
@@ -27,7 +25,12 @@ def choose(
 
 def let_in(shown: npt.NDArray[np.int64], new: npt.NDArray[np.bool_], least: int) -> npt.NDArray[np.int64]:
     """With at least so many new ones, as long as the list has them: the last of those that are not give way."""
-    others = np.setdiff1d(np.flatnonzero(new), shown)[: max(0, least - int(new[shown].sum()))]
+    wanted = least - int(new[shown].sum())
+    if wanted <= 0:
+        return shown
+    hidden = new.copy()
+    hidden[shown] = False
+    others = np.flatnonzero(hidden)[:wanted]
     if not len(others):
         return shown
     old = shown[~new[shown]]
@@ -41,12 +44,16 @@ def cap_categories(category: npt.NDArray[np.int32], cap: int | None, count: int)
     """
     if cap is None or len(category) <= count:
         return np.arange(min(count, len(category)), dtype=np.int64)
-    seen: Counter[int] = Counter()
+    seen: dict[int, int] = {}
     chosen: list[int] = []
     passed: list[int] = []
     for place, code in enumerate(category.tolist()):
-        seen[code] += 1
-        (chosen if seen[code] <= cap else passed).append(place)
+        before = seen.get(code, 0)
+        if before >= cap:
+            passed.append(place)
+            continue
+        seen[code] = before + 1
+        chosen.append(place)
         if len(chosen) == count:
             break
     return np.sort(np.array(chosen + passed[: count - len(chosen)], np.int64))
