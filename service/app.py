@@ -78,6 +78,8 @@ SOURCES: tuple[Source, ...] = (Personal(), Personal("session"), Covisit(), Simil
 SOURCE_NAMES = tuple(source.name for source in SOURCES)
 
 KEEPALIVE_S = 30.0
+LINGER_S = 2.0
+"""What is read and thrown away of a refused body, so that its sender reads the refusal before he is closed."""
 FEWEST_IN_FLIGHT = 16
 """Where the limit on requests in flight begins at the least."""
 YOUNG = 10_000  # objects between two looks for garbage: an answer makes hundreds, and leaves none in a cycle
@@ -133,6 +135,7 @@ class App:
             self.api.answers,
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
             handler_cancellation=True,
             shutdown_timeout=self.config.service.drain_s,
         )

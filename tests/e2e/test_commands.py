@@ -119,6 +119,7 @@ def test_demo_reuses_what_is_there_and_shows_a_first_answer_with_titles(shop: Pa
     assert before == {entry: entry.stat().st_mtime_ns for entry in (shop / "models").rglob("*") if entry.is_file()}
 
 
+@pytest.mark.slow
 def test_demo_makes_again_what_a_broken_run_or_another_shop_left(shop: Path, tmp_path: Path) -> None:
     """Features that were not all loaded, and a model of another shop, are not taken for this one's."""
     directory = tmp_path / "copy"
@@ -142,6 +143,7 @@ def test_demo_makes_again_what_a_broken_run_or_another_shop_left(shop: Path, tmp
     assert said.count("Reusing") == 1 and "models/default/2" in said.replace("\n", ""), said
 
 
+@pytest.mark.slow
 def test_evaluate_writes_its_figures(shop: Path) -> None:
     endcap("evaluate", "--dir", str(shop), "--json", str(shop / "figures.json"))
     figures = json.loads((shop / "figures.json").read_text())

@@ -59,6 +59,7 @@ def test_a_gpu_that_torch_does_not_reach_is_a_failure_and_why(
     assert gpu_check.unfit() == "torch is 2.7.1+cu126; 2.8 or newer is needed"
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_where_there_is_torch_and_little_else(tmp_path: Path) -> None:
     """On the CPU, and small: every figure is there and is a number, and no goal counts as measured."""
     out = tmp_path / "deep" / "engine.json"

@@ -396,6 +396,7 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.slow
 async def test_ten_thousand_users_take_little_memory(client: Client) -> None:
     """The client reads as it comes and keeps only who was answered; it is in the same process."""
 

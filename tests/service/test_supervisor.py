@@ -153,21 +153,21 @@ def looked_at(url: str) -> int:
     return sum(int(one["answers"]) for one in orjson.loads(asked(url, "/v1/skew"))["versions"])
 
 
-def test_skew_is_of_the_answers_of_both_workers_whoever_is_asked(served: Served) -> None:
+def test_skew_is_of_the_answers_of_both_workers_whoever_is_asked(lasting: Served) -> None:
     time.sleep(1.2)  # until both have said what they had counted before
-    before = looked_at(served.url)
+    before = looked_at(lasting.url)
     for _ in range(12):
-        assert post(served.url) == 200
-    until(lambda: all(looked_at(served.url) == before + 12 for _ in range(6)))
-    dead = served.workers()[0]
+        assert post(lasting.url) == 200
+    until(lambda: all(looked_at(lasting.url) == before + 12 for _ in range(6)))
+    dead = lasting.workers()[0]
     os.kill(dead, signal.SIGKILL)
-    until(lambda: len(served.workers()) == 2 and dead not in served.workers())
-    until(lambda: all(looked_at(served.url) < before + 12 for _ in range(6)))
+    until(lambda: len(lasting.workers()) == 2 and dead not in lasting.workers())
+    until(lambda: all(looked_at(lasting.url) < before + 12 for _ in range(6)))
 
 
-def test_an_answer_of_one_worker_can_be_asked_of_the_other(served: Served) -> None:
+def test_an_answer_of_one_worker_can_be_asked_of_the_other(lasting: Served) -> None:
     """At once, too: whoever is asked waits until the other has written it."""
-    host = served.url.removeprefix("http://")
+    host = lasting.url.removeprefix("http://")
     apart: dict[int, HTTPConnection] = {}  # one that stays to each worker
     with ExitStack() as all_of_them:
         while len(apart) < 2:
