@@ -48,7 +48,7 @@ types: $(VENV)/.installed
 imports: $(VENV)/.installed
 	$(BIN)/lint-imports --no-cache
 
-proto: $(VENV)/.installed  ## Python stubs of what proto/ says, into service/rpc/stubs
+proto: $(VENV)/.installed  ## Python stubs of what proto/ says, into service/rpc/stubs and load/rpc/stubs
 	$(BIN)/python -m infra.make_proto
 
 proto-check: $(VENV)/.installed

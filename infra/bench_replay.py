@@ -1,8 +1,8 @@
 """`make bench-replay`: does the client of `endcap replay` measure the server, or itself?
 
 Against a server of its own that answers at once, pinned to one core, with the client on another: how late one process
-is at a given rate; what a pause of the server comes to in an open loop and in a closed one; and what memory the client
-holds on the way through a long log.
+is at a given rate, over HTTP and over gRPC; what a pause of the server comes to in an open loop and in a closed one;
+and what memory the client holds on the way through a long log.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httptools
 import orjson
 import uvloop
 
+from load.doors import door_of
 from load.histogram import Durations
 from load.http1 import parse_url
 from load.processes import machine, usage
@@ -38,6 +40,7 @@ ANSWER = (
     b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
 PAUSE_S = 0.1
+PARTS = ("lateness", "grpc", "pause", "memory")
 
 
 def main() -> int:
@@ -46,28 +49,42 @@ def main() -> int:
     parser.add_argument("--duration", type=float, default=30.0, help="seconds of the first two parts")
     parser.add_argument("--rows", type=int, default=100_000, help="of the long log")
     parser.add_argument("--rows-rate", type=float, default=2500.0, help="requests/s at which the long log is played")
+    parser.add_argument("--only", choices=PARTS, help="one of the parts [all]")
+    parser.add_argument("--connections", type=int, help="of the client, over gRPC [its default]")
     parser.add_argument("--pause-every", type=float, help=argparse.SUPPRESS)  # makes this process the server
+    parser.add_argument("--grpc", action="store_true", help=argparse.SUPPRESS)  # and one of gRPC
     arguments = parser.parse_args()
+    if arguments.grpc:
+        asyncio.run(serve_grpc())
+        return 0
     if arguments.pause_every is not None:
         serve(arguments.pause_every)
         return 0
+    parts = PARTS if arguments.only is None else (arguments.only,)
     print(machine())
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        lateness(folder, arguments.rate, arguments.duration)
-        pause(folder, arguments.rate, arguments.duration)
-        memory(folder, arguments.rows, arguments.rows_rate)
+        if "lateness" in parts:
+            lateness(folder, arguments.rate, arguments.duration)
+        if "grpc" in parts:
+            for rate in (arguments.rate / 2, arguments.rate):
+                lateness(folder, rate, arguments.duration, grpc=True, connections=arguments.connections)
+        if "pause" in parts:
+            pause(folder, arguments.rate, arguments.duration)
+        if "memory" in parts:
+            memory(folder, arguments.rows, arguments.rows_rate)
     return 0
 
 
-def lateness(folder: Path, rate: float, duration: float) -> None:
+def lateness(folder: Path, rate: float, duration: float, *, grpc: bool = False, connections: int | None = None) -> None:
     """One process at a rate."""
     log = write_log(folder / "rate.ndjson", rate, round(rate * duration))
-    with server() as url:
-        played = replay(log, url, warmup=1.0)
+    with server(grpc=grpc) as url:
+        played = replay(log, url, warmup=1.0, connections=connections)
     late, latency = played.tally.tally.lateness, played.tally.tally.latency
     print(
-        f"one process, {rate:g} requests/s for {duration:g} s: {late.count} requests, late by {ms(late, 50)} ms at p50"
+        f"one process over {'gRPC' if grpc else 'HTTP'}, {played.run.connections} connections, {rate:g} requests/s for "
+        f"{duration:g} s: {late.count} requests, late by {ms(late, 50)} ms at p50"
         f", {ms(late, 99)} at p99, {played.tally.late / late.count:.2%} later than 1 ms; latency {ms(latency, 50)} ms "
         f"at p50, {ms(latency, 99)} at p99; {played.cpu / played.run.seconds:.0%} of a core; stolen {stolen(played)}"
     )
@@ -103,15 +120,17 @@ def memory(folder: Path, rows: int, rate: float) -> None:
 
 
 def replay(
-    log: Path, url: str, *, warmup: float = 0.0, watch: Callable[[Progress], None] = lambda progress: None
-) -> Played:
+    log: Path, url: str, *, warmup: float = 0.0, connections: int | None = None,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Played:  # fmt: skip
+    door = door_of(url)
     given = Replay(
         log=log,
-        target=parse_url(url),
+        door=door,
         pace=Pace(1.0),
         processes=1,
         warmup=warmup,
-        connections=128,
+        connections=connections or door.connections,
         grace=5.0,
     )
     return play(given, watch)
@@ -144,17 +163,22 @@ def write_log(path: Path, rate: float, rows: int) -> Path:
 
 
 @contextmanager
-def server(pause_every: float = math.inf) -> Iterator[str]:
+def server(pause_every: float = math.inf, *, grpc: bool = False) -> Iterator[str]:
     """A server on the last core that is usable; this process, and so the client, keeps to the first."""
     cores = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "infra.bench_replay", "--pause-every", str(pause_every)]
+    command = [
+        sys.executable,
+        "-m",
+        "infra.bench_replay",
+        *(["--grpc"] if grpc else ["--pause-every", str(pause_every)]),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout is not None
         try:
             port = int(process.stdout.readline())
             os.sched_setaffinity(process.pid, {cores[-1]})
             os.sched_setaffinity(0, {cores[0]})
-            yield f"http://127.0.0.1:{port}"
+            yield f"{'grpc' if grpc else 'http'}://127.0.0.1:{port}"
         finally:
             os.sched_setaffinity(0, set(cores))
             process.terminate()
@@ -174,6 +198,31 @@ def serve(pause_every: float) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def serve_grpc() -> None:
+    """Print a port and give the same answer there to every Recommend."""
+    import grpc.aio
+
+    from load.rpc.calls import RECOMMEND, SERVICE
+    from load.rpc.stubs import recommendations_pb2 as pb
+
+    answer = pb.Recommendation(items=[pb.Item(item_id=f"i{number:05d}", score=0.5) for number in range(20)])
+    encoded = answer.SerializeToString()
+
+    async def recommend(_: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("server-timing", "rank;dur=0.1"),))
+        return encoded
+
+    method = grpc.unary_unary_rpc_method_handler(recommend)
+    listener = grpc.aio.server()
+    listener.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(SERVICE, {RECOMMEND.rpartition("/")[2]: method}),)
+    )
+    port = listener.add_insecure_port("127.0.0.1:0")
+    await listener.start()
+    print(port, flush=True)
+    await listener.wait_for_termination()
 
 
 class AtOnce(asyncio.Protocol):

@@ -16,6 +16,7 @@ import uvloop
 
 from load import schedule
 from load.client import OpenLoop
+from load.connections import Connections
 from load.errors import LoadError
 from load.http1 import Target
 from load.outcome import Run
@@ -81,7 +82,7 @@ async def _run(options: Options, tally: Tally) -> tuple[Run, Usage | None]:
     # Another stream of random numbers than the schedule's, which starts from the same seed.
     drawn = zipf(len(options.users), len(times), options.zipf, options.seed + 1)
     plan = recommendation_requests(options.target, times, options.users, drawn, options.placement, options.count)
-    client = OpenLoop(options.target, tally.add, connections=options.connections, grace=options.grace)
+    client = OpenLoop(Connections(options.target, options.connections), tally.add, grace=options.grace)
     watchers = []
     if sys.stderr.isatty():
         watchers.append(asyncio.create_task(_progress(tally, options)))

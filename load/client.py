@@ -15,45 +15,58 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Generic, Protocol
 
-from load.errors import LoadError
-from load.http1 import Answer, Connection, Target
-from load.outcome import Outcome, Planned, Run
+from load.outcome import Answered, Outcome, Payload, Planned, Run
 from load.pacer import Pacer, make_pacer
 
 # After so many sends without a pause the loop reads answers before it goes on, even when it is behind.
 BURST = 32
 
 
-class _Exchange:
-    """One request under way: `dispatched` and `sent` are moments of `time.monotonic()`."""
+class Exchange(Generic[Payload]):
+    """One request under way: `dispatched` and `sent` (None: not yet) are moments of `time.monotonic()`."""
 
     __slots__ = ("dispatched", "planned", "sent")
 
-    def __init__(self, planned: Planned, dispatched: float) -> None:
+    def __init__(self, planned: Planned[Payload], dispatched: float) -> None:
         self.planned, self.dispatched = planned, dispatched
         self.sent: float | None = None
 
 
-class OpenLoop:
-    """Plays one plan against one address on the running event loop. Use once.
+Finish = Callable[[Exchange[Payload], float, Answered | None, str | None], None]
+"""Told once of each exchange: the moment of its end, and the answer, or why there is none (see Outcome)."""
+
+
+class Transport(Protocol[Payload]):
+    """Carries requests to one address. `opened` and `connect_failures` count its connections so far."""
+
+    opened: int
+    connect_failures: int
+
+    async def open(self, finish: Finish[Payload], patience: float) -> None:
+        """Connect, within so many seconds. Raises LoadError where that fails."""
+
+    def send(self, exchange: Exchange[Payload]) -> None:
+        """Send it now, or as soon as a connection is free, and set `sent`. `finish` is called some time later."""
+
+    async def close(self) -> None:
+        """End at once, whatever is under way, and call `finish` no more."""
+
+
+class OpenLoop(Generic[Payload]):
+    """Plays one plan by one transport on the running event loop. Use once.
 
     `sink` gets every outcome as it comes; it runs on the loop, so what it spends is lateness of the next request.
     """
 
-    def __init__(self, target: Target, sink: Callable[[Outcome], None], *, connections: int, grace: float) -> None:
-        """At most `connections` at a time; unanswered requests are given up `grace` seconds after the last sending."""
-        self._target, self._sink = target, sink
-        self._limit, self._grace = connections, grace
-        self._idle: list[Connection] = []
-        self._busy: dict[Connection, _Exchange] = {}
-        self._queue: deque[_Exchange] = deque()
-        self._connecting: set[asyncio.Task[None]] = set()
+    def __init__(self, transport: Transport[Payload], sink: Callable[[Outcome], None], *, grace: float) -> None:
+        """Unanswered requests are given up `grace` seconds after the last sending."""
+        self._transport, self._sink, self._grace = transport, sink, grace
+        self._under_way: dict[Exchange[Payload], None] = {}
         self._settled = asyncio.Event()
         self._all_dispatched = False
-        self._opened = self._connect_failures = 0
         self._dispatched = self._finished = 0
         self._start = 0.0
 
@@ -62,7 +75,7 @@ class OpenLoop:
         """How many requests have fallen due and been taken up so far."""
         return self._dispatched
 
-    async def run(self, plan: Iterable[Planned], begin: Callable[[], float] = time.monotonic) -> Run:
+    async def run(self, plan: Iterable[Planned[Payload]], begin: Callable[[], float] = time.monotonic) -> Run:
         """Send everything in `plan` (in order of time; read one ahead, so it may be endless) and wait for the answers.
 
         `begin`, called when all is set, gives the moment of `time.monotonic()` from which the plan counts: now, or the
@@ -70,18 +83,19 @@ class OpenLoop:
         """
         pacer = make_pacer(asyncio.get_running_loop())
         try:
-            await self._connect_first()
+            await self._transport.open(self._finish, self._grace)
             self._start = begin()
             await self._dispatch_all(plan, pacer)
             await self._wait_for_answers()
             if self._finished != self._dispatched:  # the sink failed: the loop has logged where
                 raise RuntimeError(f"{self._dispatched} requests went out, {self._finished} outcomes were taken")
-            return Run(time.monotonic() - self._start, self._opened, self._connect_failures)
+            seconds = time.monotonic() - self._start
+            return Run(seconds, self._transport.opened, self._transport.connect_failures)
         finally:
             pacer.close()
-            await self._close()
+            await self._transport.close()
 
-    async def _dispatch_all(self, plan: Iterable[Planned], pacer: Pacer) -> None:
+    async def _dispatch_all(self, plan: Iterable[Planned[Payload]], pacer: Pacer) -> None:
         burst = 0
         for planned in plan:
             due = self._start + planned.at
@@ -93,12 +107,9 @@ class OpenLoop:
                 await asyncio.sleep(0)
                 now, burst = time.monotonic(), 0
             self._dispatched += 1
-            exchange = _Exchange(planned, now)
-            if self._idle:
-                self._send(self._idle.pop(), exchange)
-            else:
-                self._queue.append(exchange)
-                self._grow()
+            exchange = Exchange(planned, now)
+            self._under_way[exchange] = None
+            self._transport.send(exchange)
         self._all_dispatched = True
 
     async def _wait_for_answers(self) -> None:
@@ -107,104 +118,18 @@ class OpenLoop:
             async with asyncio.timeout(self._grace):
                 await self._settled.wait()
         except TimeoutError:
-            for exchange in [*self._busy.values(), *self._queue]:
+            for exchange in list(self._under_way):
                 self._finish(exchange, time.monotonic(), None, "unsent" if exchange.sent is None else "unanswered")
 
     def _check_settled(self) -> None:
-        if self._all_dispatched and not self._busy and not self._queue:
+        if self._all_dispatched and not self._under_way:
             self._settled.set()
 
-    def _send(self, connection: Connection, exchange: _Exchange) -> None:
-        self._busy[connection] = exchange
-        exchange.sent = time.monotonic()
-        connection.send(exchange.planned.payload)
-
-    def _finish(self, exchange: _Exchange, now: float, answer: Answer | None, error: str | None) -> None:
+    def _finish(self, exchange: Exchange[Payload], now: float, answer: Answered | None, error: str | None) -> None:
+        del self._under_way[exchange]
         due = self._start + exchange.planned.at
         since_sent = None if exchange.sent is None else now - exchange.sent
         at, label = exchange.planned.at, exchange.planned.label
         self._sink(Outcome(at, exchange.dispatched - due, now - due, since_sent, answer, error, label))
         self._finished += 1
-
-    def _fail_next(self, reason: str) -> None:
-        """A connection that never came to carry anything costs one waiting request; so no failure repeats for ever."""
-        if self._queue:
-            self._finish(self._queue.popleft(), time.monotonic(), None, reason)
-            self._check_settled()
-
-    # Connections: the most recently used idle one goes first, so that a few stay warm.
-
-    async def _connect_first(self) -> None:
-        try:
-            async with asyncio.timeout(self._grace):
-                await self._open()
-        except OSError as error:  # TimeoutError is one too
-            where = f"{self._target.host}:{self._target.port}"
-            raise LoadError(f"cannot connect to {where}: {str(error) or 'no answer'}") from error
-
-    async def _open(self) -> None:
-        connection = Connection(self._on_answer, self._on_lost)
-        tls = True if self._target.tls else None
-        try:
-            loop = asyncio.get_running_loop()
-            await loop.create_connection(lambda: connection, self._target.host, self._target.port, ssl=tls)
-        except asyncio.CancelledError:
-            connection.close()
-            raise
-        self._opened += 1
-        if connection.reusable:
-            self._use(connection)
-        else:
-            self._fail_next("dropped")
-
-    def _grow(self) -> None:
-        """Open one more connection if a request waits that no connection under way will serve."""
-        held = len(self._busy) + len(self._idle) + len(self._connecting)
-        if len(self._queue) > len(self._connecting) and held < self._limit:
-            task = asyncio.get_running_loop().create_task(self._connect())
-            self._connecting.add(task)
-
-    async def _connect(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            await self._open()
-        except OSError:
-            self._connect_failures += 1
-            self._fail_next("connect")
-        finally:
-            self._connecting.discard(task)
-        self._grow()
-
-    def _use(self, connection: Connection) -> None:
-        if self._queue:
-            self._send(connection, self._queue.popleft())
-        else:
-            self._idle.append(connection)
-
-    def _on_answer(self, connection: Connection, answer: Answer) -> None:
-        now, exchange = time.monotonic(), self._busy.pop(connection)
-        if connection.reusable:
-            self._use(connection)
-        else:
-            connection.close()
-            self._grow()
-        self._finish(exchange, now, answer, None)
         self._check_settled()
-
-    def _on_lost(self, connection: Connection, reason: str) -> None:
-        exchange = self._busy.pop(connection, None)
-        if exchange is not None:
-            self._finish(exchange, time.monotonic(), None, reason)
-        elif connection in self._idle:
-            self._idle.remove(connection)
-        self._grow()
-        self._check_settled()
-
-    async def _close(self) -> None:
-        for connection in [*self._idle, *self._busy]:
-            connection.close()
-        for task in self._connecting:
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
-        await asyncio.sleep(0)  # one turn of the loop, in which the aborted transports close

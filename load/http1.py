@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
+import msgspec
 
 from load.errors import LoadError
 
@@ -37,6 +38,15 @@ class Target(NamedTuple):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+class _Degradable(msgspec.Struct):
+    """The one field of an answer that is read here: what the server left out to answer at all."""
+
+    degraded: list[str] = []
+
+
+_DEGRADABLE = msgspec.json.Decoder(_Degradable)
+
+
 class Answer(NamedTuple):
     """What a server answered; `server_timing` is that header's value, or values joined by commas; `server` likewise."""
 
@@ -44,6 +54,18 @@ class Answer(NamedTuple):
     server_timing: str
     body: bytes
     server: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """A 2xx."""
+        return 200 <= self.status < 300
+
+    def degraded(self) -> list[str]:
+        """What the server had to do without. Raises ValueError for a body that cannot be read."""
+        try:
+            return _DEGRADABLE.decode(self.body).degraded
+        except msgspec.DecodeError as error:
+            raise ValueError(str(error)) from error
 
 
 def parse_url(url: str) -> Target:
@@ -53,6 +75,8 @@ def parse_url(url: str) -> Target:
         port = parts.port
     except ValueError as error:
         raise LoadError(f"URL {url!r}: {error}") from error
+    if parts.scheme in ("grpc", "grpcs"):
+        raise LoadError(f"URL {url!r}: HTTP only here; gRPC is for `endcap replay`, as grpc://host:port")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise LoadError(f"URL {url!r}: expected http://host:port/path")
     if parts.username is not None or parts.fragment or not url.isascii() or any(c <= " " for c in url):

@@ -49,10 +49,10 @@ class Pacer:
 
     def __init__(self, environment: Any, plan: dict[str, Any]) -> None:
         self._environment, self._plan = environment, plan
+        self._prefix = parse_url(plan["host"]).path.rstrip("/")
         self._client = HTTPClient.from_url(
             plan["host"], concurrency=CONNECTIONS, connection_timeout=GRACE_S, network_timeout=GRACE_S
         )
-        self._prefix = parse_url(plan["host"]).path.rstrip("/")
         self._lateness = Durations()
 
     def play(self) -> dict[str, Any]:
@@ -124,6 +124,8 @@ def _prepare(environment: Any, **_: Any) -> None:
         if not 0 < options.speed < float("inf"):
             raise LoadError(f"--speed: {options.speed} is not a number above zero")
         TrafficLog(Path(options.traffic_log))
+        if environment.host:  # without one Locust itself refuses
+            parse_url(environment.host)
     except LoadError as error:
         sys.stderr.write(f"load: {error}\n")
         sys.exit(2)

@@ -18,17 +18,16 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
+from load.doors import Door
 from load.errors import LoadError
-from load.http1 import Target
 from load.outcome import Run
 from load.processes import stolen
 from load.replay_plan import Pace, Survey
 from load.replay_tally import ReplayTally, Seconds
 from load.replay_worker import Done, Failed, Ready, Report, Share, work
 
-# What one process is measured to keep with less than a millisecond of its own lateness: `make bench-replay`.
-PER_PROCESS = 1000.0
 HEAD_START_S = 0.1
 
 
@@ -37,7 +36,7 @@ class Replay:
     """What to play. `warmup` and `grace` in seconds; `connections` of all processes together."""
 
     log: Path
-    target: Target
+    door: Door[Any]
     pace: Pace
     processes: int
     warmup: float
@@ -74,9 +73,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def processes_for(seen: Survey, speed: float) -> int:
+def processes_for(seen: Survey, speed: float, door: Door[Any]) -> int:
     """As many as the busiest second needs, and no more than leave a core to the server where it may be here too."""
-    return max(1, min(math.ceil(seen.peak_rate(speed) / PER_PROCESS), usable_cores() - 1))
+    return max(1, min(math.ceil(seen.peak_rate(speed) / door.per_process), usable_cores() - 1))
 
 
 def play(replay: Replay, watch: Callable[[Progress], None] = lambda progress: None) -> Played:
@@ -129,7 +128,7 @@ def _children(replay: Replay) -> Iterator[list[Pipe]]:
             ours, theirs = context.Pipe()
             pipes.append(ours)
             share = Share(
-                replay.log, replay.target, replay.pace, part, replay.processes, replay.warmup, connections, replay.grace
+                replay.log, replay.door, replay.pace, part, replay.processes, replay.warmup, connections, replay.grace
             )
             child = context.Process(target=work, args=(share, theirs), daemon=True)
             child.start()

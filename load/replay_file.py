@@ -122,7 +122,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         return self.planned / self.duration if self.duration else 0.0
 
     def error_share(self) -> float | None:
-        """Of the requests planned, the share that was not answered 2xx."""
+        """Of the requests planned, the share that was not answered 2xx, or OK over gRPC."""
         return self.errors / self.planned if self.planned else None
 
     def degraded_share(self) -> float | None:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from load.doors import Door
 from load.errors import LoadError
-from load.http1 import Target, encode_request
-from load.outcome import Label, Planned
+from load.outcome import Label, Payload, Planned
 from load.traffic_log import Entry, TrafficLog
 
 COMPLAINTS = 20
@@ -38,7 +39,7 @@ class Pace:
     seconds: float | None = None
 
 
-def plan(path: Path, target: Target, pace: Pace, part: int = 0, parts: int = 1) -> Iterator[Planned]:
+def plan(path: Path, door: Door[Payload], pace: Pace, part: int = 0, parts: int = 1) -> Iterator[Planned[Payload]]:
     """Every `parts`-th request of the log, from number `part` on, in order of time. Bad rows are passed over.
 
     Raises LoadError where the log cannot be read.
@@ -55,19 +56,13 @@ def plan(path: Path, target: Target, pace: Pace, part: int = 0, parts: int = 1) 
             number += 1
             if (number - 1) % parts == part:
                 try:
-                    payload = encode(target, entry)
+                    payload = door.encode(entry)
                 except ValueError:
                     continue  # the survey has counted it and told of it
                 yield Planned(at, payload, label(entry))
         if not pace.loop:
             return
         turn += 1
-
-
-def encode(target: Target, entry: Entry) -> bytes:
-    """An entry as HTTP/1.1 bytes. Raises ValueError for one that cannot be sent."""
-    body = None if entry.body is None else entry.body.encode()
-    return encode_request(target, entry.method, entry.path, entry.headers, body)
 
 
 def label(entry: Entry) -> Label:
@@ -114,16 +109,18 @@ class Survey:
         return self.peaks[level] / max(float(2**level) / 16 / speed, 1.0)
 
 
-def survey(path: Path, *, strict: bool = False) -> Survey:
-    """Read a log once. Raises LoadError where it cannot be read, has nothing to send or, if `strict`, has a bad row."""
+def survey(path: Path, door: Door[Any], *, strict: bool = False) -> Survey:
+    """Read a log once, for what can go through a door.
+
+    Raises LoadError where it cannot be read, has nothing to send or, if `strict`, has a bad row.
+    """
     log, peaks, unsendable = TrafficLog(path, strict=strict), _Peaks(), list[str]()
-    anywhere = Target("host", 80, False, "/")
     count = bad = first = last = 0
     for entry in log:
         if count + bad == 0:
             first = entry.at_us
         try:
-            encode(anywhere, entry)
+            door.encode(entry)
         except ValueError as error:
             complaint = f"{path}: the request at {entry.at_us} us: {error}"
             if strict:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from load.doors import GRPC
 from load.replay import Progress
 
 RECENT_S = 5
@@ -86,7 +87,7 @@ def _facts(result: dict[str, Any]) -> Table:
         "machine": machine["line"],
         "server": result["versions"]["server"] or "did not say",
         "requests": f"{planned} planned, {result['sent']} sent, {result['answered']} answered, {result['errors']} "
-        f"not 2xx, {result['bad_rows']} bad rows in the log",
+        f"not {_good(result)}, {result['bad_rows']} bad rows in the log",
         "requests/s": f"{intended} intended over {duration:.1f} s, {result['answered'] / seconds:.1f} answered over "
         f"{seconds:.1f} s",
         "statuses": _counts(result["statuses"]),
@@ -111,7 +112,7 @@ def _groups(result: dict[str, Any]) -> Table:
         table.add_row(*names, str(group["count"]), *map(_ms, figures))
     latency = result["latency_ms"]
     total = (latency[name] for name in ("p50", "p90", "p99", "max"))
-    table.add_row("2xx and never answered", "", "", "", *map(_ms, total), style="bold")
+    table.add_row(f"{_good(result)} and never answered", "", "", "", *map(_ms, total), style="bold")
     return table
 
 
@@ -122,6 +123,11 @@ def _stages(result: dict[str, Any]) -> Table:
     for stage, figures in result["stages_ms"].items():
         table.add_row(escape(stage), str(figures["count"]), *(_ms(figures[name]) for name in ("mean", "p50", "p99")))
     return table
+
+
+def _good(result: dict[str, Any]) -> str:
+    """The status of the answers that are no errors."""
+    return "OK" if result["url"].startswith(GRPC) else "2xx"
 
 
 def _many(processes: int) -> str:

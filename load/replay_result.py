@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def make_replay_result(
     """Put the figures together; `warmup` and `duration` (planned, without it) in seconds."""
     tally = played.tally.tally
     seconds = max(played.run.seconds - warmup, duration)
-    errors = {**tally.errors}
+    statuses = Counter({str(status): count for status, count in sorted(tally.statuses.items(), key=str)})
+    statuses.update(tally.errors)
     return {
         "kind": KIND,
         "version": VERSION,
@@ -66,7 +68,7 @@ def make_replay_result(
         "percentiles": _curve(tally.latency),
         "groups": _groups(played),
         "seconds_series": _series(played.seconds),
-        "statuses": {str(status): count for status, count in sorted(tally.statuses.items())} | errors,
+        "statuses": dict(statuses),
         "degraded": dict(tally.degraded.most_common()),
         "degraded_answers": tally.degraded_answers,
         "unreadable": {"answers": tally.unreadable_answers, "server_timings": tally.unreadable_timings},

@@ -9,14 +9,14 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvloop
 
 from load.bench import settled_heap
 from load.client import OpenLoop
+from load.doors import Door
 from load.errors import LoadError
-from load.http1 import Target
 from load.outcome import Run
 from load.replay_plan import Pace, plan
 from load.replay_tally import News, ReplayTally
@@ -29,7 +29,7 @@ class Share:
     """Part `part` of `parts` of a log. `warmup` and `grace` are seconds; `connections` is for this process."""
 
     log: Path
-    target: Target
+    door: Door[Any]
     pace: Pace
     part: int
     parts: int
@@ -77,8 +77,8 @@ def work(share: Share, pipe: Pipe) -> None:
 
 async def _play(share: Share, pipe: Pipe) -> Done:
     tally = ReplayTally(share.warmup)
-    client = OpenLoop(share.target, tally.add, connections=share.connections, grace=share.grace)
-    planned = plan(share.log, share.target, share.pace, share.part, share.parts)
+    client = OpenLoop(share.door.transport(share.connections), tally.add, grace=share.grace)
+    planned = plan(share.log, share.door, share.pace, share.part, share.parts)
     # The first request is read ahead: opening a file may take as long as many requests.
     planned = itertools.chain(list(itertools.islice(planned, 1)), planned)
     cpu = 0.0

@@ -80,7 +80,8 @@ def _shares(runs: Sequence[Replay]) -> Html:
             points = thinned([(second.second, _percent(second, name)) for second in run.seconds_series], fmean)
             lines.append(Line(_label(runs, at, name), points, f"s{1 + kind + 2 * at}"))
     y = value_axis([value for line in lines for _, value in line.points if value is not None])
-    under = f"Of the requests due in each second{_grouped(runs, 'the mean')}. Errors: not answered 2xx, or not at all."
+    under = f"Of the requests due in each second{_grouped(runs, 'the mean')}. "
+    under += "Errors: not answered 2xx (gRPC: OK), or not at all."
     return figure(title, [chart(title, lines, _time(runs), y, clock)], under)
 
 

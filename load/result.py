@@ -125,7 +125,7 @@ def make_result(
         sent=tally.sent,
         answered=tally.answered,
         ok=tally.ok,
-        statuses={str(status): count for status, count in sorted(tally.statuses.items())},
+        statuses={str(status): count for status, count in sorted(tally.statuses.items(), key=str)},
         errors=dict(tally.errors.most_common()),
         error_share=tally.error_share(),
         degraded_share=tally.degraded_share(),

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-import msgspec
-
 from load.histogram import Durations
-from load.outcome import Outcome
+from load.outcome import Answered, Outcome
 from load.server_timing import stages
-
-
-class _Degradable(msgspec.Struct):
-    """The one field of an answer that is read here: what the server left out to answer at all."""
-
-    degraded: list[str] = []
-
-
-_DECODER = msgspec.json.Decoder(_Degradable)
 
 
 class Tally:
     """Counts and durations of a run's outcomes from `since` seconds on; what was due earlier is warm-up, and dropped.
 
-    `latency` holds, from the intended time, every 2xx answer and, with the time that it has waited so far, every
-    request still waiting at the end: leaving those out would reward a server for hanging. Quick refusals and broken
-    connections are not in it, because they would flatter it; they are `errors` and `statuses`, and `failures` holds
-    how long they took.
+    `latency` holds, from the intended time, every good answer (2xx, or OK) and, with the time that it has waited so
+    far, every request still waiting at the end: leaving those out would reward a server for hanging. Quick refusals
+    and broken connections are not in it, because they would flatter it; they are `errors` and `statuses`, and
+    `failures` holds how long they took.
     """
 
     def __init__(self, since: float = 0.0) -> None:
         self._since = since
         self.planned = self.sent = self.answered = self.ok = 0
-        self.statuses: Counter[int] = Counter()
+        self.statuses: Counter[int | str] = Counter()
         self.errors: Counter[str] = Counter()
         self.degraded_answers = self.unreadable_answers = self.unreadable_timings = 0
         self.degraded: Counter[str] = Counter()
@@ -57,11 +46,11 @@ class Tally:
         self.answered += 1
         self.statuses[outcome.answer.status] += 1
         self._add_stages(outcome.answer.server_timing)
-        if 200 <= outcome.answer.status < 300:
+        if outcome.answer.ok:
             self.ok += 1
             self.latency.record(outcome.latency)
             self.since_sent.record(outcome.since_sent)
-            self._add_degraded(outcome.answer.body)
+            self._add_degraded(outcome.answer)
         else:
             self.failures.record(outcome.latency)
 
@@ -79,11 +68,11 @@ class Tally:
             self.stages[stage].merge(durations)
 
     def error_share(self) -> float | None:
-        """The part of the planned requests, 0 to 1, that did not get a 2xx answer."""
+        """The part of the planned requests, 0 to 1, that did not get a good answer."""
         return 1 - self.ok / self.planned if self.planned else None
 
     def degraded_share(self) -> float | None:
-        """The part of the 2xx answers, 0 to 1, that name something degraded."""
+        """The part of the good answers, 0 to 1, that name something degraded."""
         return self.degraded_answers / self.ok if self.ok else None
 
     def _add_stages(self, header: str) -> None:
@@ -93,10 +82,10 @@ class Tally:
         except ValueError:
             self.unreadable_timings += 1
 
-    def _add_degraded(self, body: bytes) -> None:
+    def _add_degraded(self, answer: Answered) -> None:
         try:
-            degraded = _DECODER.decode(body).degraded
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            degraded = answer.degraded()
+        except ValueError:
             self.unreadable_answers += 1
             return
         if degraded:

@@ -72,7 +72,7 @@ def zipf(population: int, size: int, exponent: float, seed: int) -> NDArray[np.i
 
 def recommendation_requests(
     target: Target, times: Times, users: list[str], drawn: NDArray[np.int64], placement: str, count: int
-) -> Iterator[Planned]:
+) -> Iterator[Planned[bytes]]:
     """One `POST /v1/recommendations` a time in `times`, float64[n] seconds, for `users[drawn[i]]`, drawn int64[n]."""
     for at, user in zip(times.tolist(), drawn.tolist(), strict=True):
         body = orjson.dumps({"user_id": users[user], "placement": placement, "count": count})

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from load import report_html
 from load.commands.arguments import number, whole
+from load.doors import Door, door_of
 from load.errors import LoadError
-from load.http1 import Target, parse_url
-from load.replay import PER_PROCESS, Replay, play, processes_for, usable_cores
+from load.replay import Replay, play, processes_for, usable_cores
 from load.replay_plan import Pace, Survey, step_pace, survey
 from load.replay_report import Display, render
 from load.replay_result import make_replay_result, write_json
@@ -30,7 +30,7 @@ class Options:
 
     log: Path
     url: str
-    target: Target
+    door: Door[Any]
     speed: float
     rate: float | None
     loop: bool
@@ -54,7 +54,7 @@ def add_to(subparsers: Any) -> None:
     command = subparsers.add_parser("replay", help="a traffic log, each request at its time", description=__doc__)
     add = command.add_argument
     add("log", metavar="LOG", type=Path, help="traffic log (docs/traffic-log.md)")
-    add("url", metavar="URL", help="the server, such as http://127.0.0.1:8080; a path in it goes before each request's")
+    add("url", metavar="URL", help="http://host:port, where a path goes before each request's; or grpc://host:port")
     pace = command.add_mutually_exclusive_group()
     pace.add_argument("--speed", type=number(above=0), default=1.0, help="2 plays a minute in half of one [1]")
     pace.add_argument("--rate", type=number(above=0), help="requests/s that the whole log shall have on average")
@@ -62,7 +62,7 @@ def add_to(subparsers: Any) -> None:
     add("--duration", type=number(above=0), help="seconds measured [to the log's end]")
     add("--warmup", type=number(least=0), help="seconds played before that and not measured [0; --search: 2]")
     add("--processes", type=whole(1), metavar="N", help="that send [by the log's busiest second and the cores]")
-    add("--connections", type=whole(1), default=256, help="at most; what waits for one counts as latency [256]")
+    add("--connections", type=whole(1), help="at most, over HTTP; in all, over gRPC [256; 16]")
     add("--grace", type=number(above=0), default=5.0, help="seconds for the last answers, or to connect [5]")
     add("--strict", action="store_true", help="stop at the first bad row of the log instead of counting it")
     add("--slo", type=_slo, default=(), help="upper bounds: p99=50ms,errors=0.1%%; also max, p99.9 ..., degraded")
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Play, show, judge. Returns 0, or 1 where the SLO is missed; raises LoadError where nothing can be played."""
     options = _options(arguments)
     say = Console(stderr=True)
-    seen = survey(options.log, strict=options.strict)
+    seen = survey(options.log, options.door, strict=options.strict)
     if options.search:
         return _search(options, seen, say)
     result = _replay(options, seen, _pace(options, seen), say)
@@ -92,9 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> Options:
     values = {name: value for name, value in vars(arguments).items() if name != "command"}
-    target = parse_url(arguments.url)
-    if "?" in target.path:
-        raise LoadError(f"URL {arguments.url!r}: the query is each request's own")
+    door = door_of(arguments.url)
     for option, out in (("--json", arguments.json), ("--html", arguments.html)):
         if out is not None and not out.parent.is_dir():
             raise LoadError(f"{option} {out}: no such directory")
@@ -115,7 +113,9 @@ def _options(arguments: argparse.Namespace) -> Options:
     elif arguments.low is not None or arguments.high is not None:
         raise LoadError("--low and --high belong to --search")
     values["warmup"] = arguments.warmup if arguments.warmup is not None else (SEARCH_WARMUP_S * arguments.search)
-    return Options(target=target, **values)
+    if arguments.connections is None:
+        values["connections"] = door.connections
+    return Options(door=door, **values)
 
 
 def _pace(options: Options, seen: Survey) -> Pace:
@@ -131,9 +131,9 @@ def _pace(options: Options, seen: Survey) -> Pace:
 def _replay(options: Options, seen: Survey, pace: Pace, say: Console) -> dict[str, Any]:
     replay = Replay(
         log=options.log,
-        target=options.target,
+        door=options.door,
         pace=pace,
-        processes=options.processes or processes_for(seen, pace.speed),
+        processes=options.processes or processes_for(seen, pace.speed, options.door),
         warmup=options.warmup,
         connections=options.connections,
         grace=options.grace,
@@ -141,7 +141,7 @@ def _replay(options: Options, seen: Survey, pace: Pace, say: Console) -> dict[st
     length = seen.period_us / 1e6 / pace.speed
     if pace.seconds is not None:
         length = pace.seconds if pace.loop else min(pace.seconds, length)
-    _announce(seen, pace, replay.processes, length, say)
+    _announce(seen, replay, length, say)
     expected = seen.count if pace.seconds is None else length * seen.count / (seen.period_us / 1e6 / pace.speed or 1)
     with Display(say, expected) as display:
         played = play(replay, display.show)
@@ -159,11 +159,11 @@ def _replay(options: Options, seen: Survey, pace: Pace, say: Console) -> dict[st
     )
 
 
-def _announce(seen: Survey, pace: Pace, processes: int, length: float, say: Console) -> None:
-    peak = seen.peak_rate(pace.speed)
-    line = f"{seen.count} requests in the log, {seen.bad} bad rows; {length:.1f} s at speed {pace.speed:.4g}, "
+def _announce(seen: Survey, replay: Replay, length: float, say: Console) -> None:
+    peak, processes = seen.peak_rate(replay.pace.speed), replay.processes
+    line = f"{seen.count} requests in the log, {seen.bad} bad rows; {length:.1f} s at speed {replay.pace.speed:.4g}, "
     line += f"up to {peak:.0f} requests/s: {processes} process{'' if processes == 1 else 'es'}"
-    if peak > PER_PROCESS * processes:
+    if peak > replay.door.per_process * processes:
         line += (
             f", which may not keep that ({usable_cores()} cores usable); the result says whether the client was late"
         )

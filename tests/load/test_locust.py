@@ -86,11 +86,14 @@ def test_latency_counts_from_the_intended_time_so_a_pause_is_told_by_all_who_wai
 
 
 @needs_locust
-def test_a_log_that_is_not_there_is_refused_with_one_line() -> None:
+def test_what_cannot_be_played_is_refused_with_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "-H", "http://127.0.0.1:1"]
+    log = tmp_path / "log.ndjson"
+    write_log(log, "/", 10, 1)
     for given, said in (
         ([], "load: --traffic-log: expected"),
         (["--traffic-log", "no.ndjson"], "load: no.ndjson: No such file"),
+        (["--traffic-log", str(log), "-H", "grpc://shop:1"], "load: URL 'grpc://shop:1': HTTP only"),
     ):
         done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2

@@ -8,15 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import orjson
 import pytest
 
 from load import search
 from load.cli import main
+from load.doors import door_of
 from load.errors import LoadError
-from load.http1 import parse_url
 from load.replay import Progress, Replay, play, processes_for, usable_cores
 from load.replay_plan import Pace, survey
 from tests.load.conftest import Stub
@@ -33,17 +32,12 @@ def replay(stub: Stub, log: Path, *arguments: str, path: str = "") -> tuple[int,
 
 def bodies(stub: Stub, field: str) -> list[Any]:
     """The bodies with a field that `/ok` was sent so far, in order."""
-
-    async def log() -> Any:
-        async with aiohttp.ClientSession() as session, session.get(stub.url("/log")) as response:
-            return await response.json()
-
-    return [body for body in asyncio.run(log())["bodies"] if field in body]
+    return [body for body in stub.log()["bodies"] if field in body]
 
 
 def options(stub: Stub, log: Path, **fields: Any) -> Replay:
     given = {"pace": Pace(1.0), "processes": 1, "warmup": 0.0, "connections": 8, "grace": 1.0}
-    return Replay(log=log, target=parse_url(stub.url("")), **(given | fields))
+    return Replay(log=log, door=door_of(stub.url("")), **(given | fields))
 
 
 def test_a_page_of_the_replay_needs_nothing_else(stub: Stub, tmp_path: Path) -> None:
@@ -197,14 +191,15 @@ def test_an_interruption_leaves_no_process_behind(stub: Stub, tmp_path: Path) ->
 def test_processes_are_as_many_as_the_busiest_second_needs_and_leave_a_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = survey(steady(tmp_path / "a.ndjson", 500, 5000))
+    door = door_of("http://shop")
+    seen = survey(steady(tmp_path / "a.ndjson", 500, 5000), door)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert usable_cores() == 8
-    assert [processes_for(seen, speed) for speed in (0.1, 1.0, 5.9, 1000.0)] == [1, 1, 3, 5]
+    assert [processes_for(seen, speed, door) for speed in (0.1, 1.0, 5.9, 1000.0)] == [1, 1, 3, 5]
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    assert processes_for(seen, 5.9) == 2
+    assert processes_for(seen, 5.9, door) == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    assert processes_for(seen, 5.9) == 1
+    assert processes_for(seen, 5.9, door) == 1
 
 
 @pytest.mark.parametrize(
