@@ -12,7 +12,7 @@ PORT ?= 8080
 # Where pip's own index serves only CUDA builds of torch, name one with CPU builds here.
 TORCH_INDEX_URL ?=
 
-.PHONY: demo test check format lint types imports proto proto-check tests test-long judge bench-events bench-feast-api bench-growth bench-items bench-jobs bench-locust bench-lookup bench-memory bench-open bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
+.PHONY: demo test check format lint types imports proto proto-check tests test-long judge bench-doors bench-events bench-feast-api bench-growth bench-items bench-jobs bench-locust bench-lookup bench-memory bench-open bench-overload bench-peers bench-replay bench-swap bench-traffic-log gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,10 @@ bench-open: $(VENV)/.installed  ## 100 requests/s, open loop, against a demo sho
 
 bench-events: $(VENV)/.installed  ## events beside requests: how soon they are in an answer, and how many one core takes
 	$(BIN)/python -m infra.bench_events --duration $(or $(DURATION),30)
+
+# make bench-doors MARKDOWN=docs/transports.md JSON=doors.json
+bench-doors: $(VENV)/.installed  ## what each door costs: CPU, p50 and p99, bytes; about 6 minutes (ROUNDS= DURATION= of a measurement, QUICK=1 JSON= MARKDOWN=)
+	$(BIN)/python -m infra.bench_doors --rounds $(or $(ROUNDS),3) --seconds $(or $(DURATION),1) $(if $(QUICK),--quick) $(if $(JSON),--json '$(JSON)') $(if $(MARKDOWN),--markdown '$(MARKDOWN)')
 
 bench-feast-api: $(VENV)/.installed  ## Feast's own feature server beside Endcap, by the same requests
 	$(BIN)/python -m infra.bench_feast_api

@@ -162,7 +162,7 @@ def under_load(shop: Shop, port: int, pid: int, users: Sequence[str], rate: floa
     """A promotion a quarter of the way and a rollback at five eighths of it. Returns how many requests failed."""
     target, seen = Target("127.0.0.1", port, False, "/v1/recommendations"), Seen()
     changes = [(duration / 4, "2"), (duration * 5 / 8, "1")]
-    before, stolen_s, others_s = resident(pid), stolen(), others(pid)
+    before, stolen_s, others_s = resident(pid), stolen(), others()
     gc.collect()
     gc.freeze()
     uvloop.run(
@@ -170,7 +170,7 @@ def under_load(shop: Shop, port: int, pid: int, users: Sequence[str], rate: floa
     )
     gc.unfreeze()
     taken = (stolen() or 0.0) - (stolen_s or 0.0)
-    beside = (others(pid) - others_s) / duration
+    beside = (others() - others_s) / duration
     failed = sum(not version for *_, version in seen.rows)
     (promoted, _), (rolled_back, _) = changes
     what = f"{failed} failed {dict(seen.failures) or ''}"
@@ -232,12 +232,12 @@ def sampled(seconds: float) -> Iterator[None]:
         time.sleep(0.1)
 
 
-def others(pid: int) -> float:
-    """CPU seconds that neither the service nor this process has taken since the machine began."""
+def others() -> float:
+    """CPU seconds that neither this process nor what it has started has taken since the machine began."""
     total = [int(one) for one in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     user, nice, system, _, _, irq, softirq, *_ = total
     busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-    return busy - usage([pid]).cpu - usage([os.getpid()]).cpu
+    return busy - usage([os.getpid()]).cpu
 
 
 def resident(pid: int) -> float:

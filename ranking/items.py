@@ -63,6 +63,11 @@ class ItemTable:
         found = self.row_of.rows(ids)
         return found[found >= 0]
 
+    def unknown(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that no item has, in order."""
+        found = self.row_of.rows(ids).tolist()  # in one go: one by one a lookup takes ten times as long
+        return [one for one, row in zip(ids, found, strict=True) if row < 0]
+
     def oldest_stats(self, rows: npt.NDArray[np.int64]) -> float:
         """Of when the oldest statistics of these items are: seconds since the epoch, NEVER where none has any."""
         return float(self.stats_at[rows].min(initial=NEVER))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Struct
 
 from service.errors import FieldError, InvalidRequest, MalformedBody
@@ -111,4 +110,4 @@ class Lines:
             content = BatchLine(one.index, problem=problem_of(one.outcome))
         else:
             content = BatchLine(one.index, one.outcome)
-        return orjson.dumps(content, default=msgspec.to_builtins) + b"\n"
+        return msgspec.json.encode(content) + b"\n"

@@ -91,7 +91,7 @@ class Recommender:
         with self.limiter.admit(turn.budget.total_s, bulk=turn.bulk) as admitted:
             shopper = await self.read(request, turn, admitted)
             query, answer = await self.ask(rank_query(request, shopper, values), turn, admitted, shopper)
-            missing = [one for one in query.rank or () if one not in turn.model.items.row_of]
+            missing = turn.model.items.unknown(query.rank or ())
             return self.reply(request, turn, shopper, query, answer, range(len(answer.ranked.rows)), missing)
 
     def begin(self, request: RecommendRequest | RankRequest, place: str, call: Call, trace: Trace) -> Turn:

@@ -1,4 +1,4 @@
-"""Request and response types: what storefronts send and get. msgspec validates the one, orjson writes the other."""
+"""Request and response types: what storefronts send and get. msgspec validates the one and writes the other."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 
 import msgspec
-import orjson
 
 from service.call import read_call
 from service.errors import LOOKS, NotReady, Overloaded, look
@@ -47,7 +46,7 @@ class Answers:
         ask = recommender.recommend if path == RECOMMENDATIONS else recommender.rank
         answer = await ask(wanted, trace, call)
         with trace("encode_json"):
-            encoded = orjson.dumps(answer, default=msgspec.to_builtins)
+            encoded = msgspec.json.encode(answer)
         self.observer.recommended(answer, trace)
         return Reply(200, JSON, encoded, {"Server-Timing": trace.server_timing()})
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import orjson
 from aiohttp import web
 
 from service.accept import JSON, PROTOBUF, chosen, quality
@@ -43,7 +42,7 @@ async def answer(answers: Answers, request: web.Request, trace: Trace, data: byt
     found = await ask(wanted, trace, call)
     if formats[1] == JSON:
         with trace("encode_json"):
-            encoded = orjson.dumps(found, default=msgspec.to_builtins)
+            encoded = msgspec.json.encode(found)
     else:
         with trace("encode_protobuf"):
             encoded = write(found)

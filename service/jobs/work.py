@@ -15,7 +15,6 @@ from collections.abc import Awaitable
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
-import orjson
 from msgspec.structs import replace
 
 from features.errors import FeatureStoreError
@@ -134,7 +133,7 @@ class Work:
                 told = Line(index, request.user_id, error="the service failed on this row")
             else:
                 told = Line(index, request.user_id, error=str(error))
-        return orjson.dumps(told, default=msgspec.to_builtins) + b"\n", told.error is None
+        return msgspec.json.encode(told) + b"\n", told.error is None
 
     async def answer(self, record: Record, request: RecommendRequest | RankRequest) -> Recommendation:
         """As good an answer as there is without any hurry. Raises Cancelled where the job is while a row waits."""

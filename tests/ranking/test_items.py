@@ -1,4 +1,4 @@
-"""The item table: of when the statistics of its items are."""
+"""The item table: which ids it knows, and of when the statistics of its items are."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def test_the_oldest_statistics_of_some_items_and_of_none(tmp_path: Path) -> None
     items = load_bundle(save(trained, tmp_path, "default", {})).items
     for rows, oldest in (([0, 1, 3], 1.5), ([3, 2], 3.0), ([2], NEVER), ([], NEVER)):
         assert items.oldest_stats(np.array(rows, np.int64)) == oldest
+
+
+def test_ids_that_no_item_has_are_told_in_the_order_in_which_they_were_asked(tmp_path: Path) -> None:
+    items = load_bundle(make_bundle(tmp_path, 30)).items
+    first, last = items.ids[0], items.ids[29]
+    assert items.unknown([last, "z", first, "a", ""]) == ["z", "a", ""]
+    items.row_of.pop(first)
+    assert items.unknown([last, first]) == [first] and items.unknown(()) == []
