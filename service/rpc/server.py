@@ -22,7 +22,7 @@ from service.http.intake import EventDoor
 from service.recommend import Recommender
 from service.rpc import codec
 from service.rpc.answers import Answers
-from service.rpc.calls import Observer, ending, observed
+from service.rpc.calls import AnswerObserver, ending, observed
 from service.rpc.health import SERVICE as HEALTH
 from service.rpc.health import Health
 from service.rpc.patience import Patience
@@ -54,9 +54,10 @@ class RpcServer:
     further services, by their names."""
 
     def __init__(
-        self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: Observer,
+        self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: AnswerObserver,
         why_not_ready: Callable[[], Awaitable[str | None]], settings: GrpcConfig, *,
-        max_message_bytes: int, drain_s: float, more: Mapping[str, Callable[[grpc.aio.Server], None]] | None = None,
+        max_message_bytes: int, drain_s: float,
+        more: Mapping[str, Callable[[grpc.aio.Server, Patience], None]] | None = None,
     ) -> None:  # fmt: skip
         self.observer, self.settings, self.drain_s = observer, settings, drain_s
         self.max_message_bytes = max_message_bytes
@@ -73,7 +74,7 @@ class RpcServer:
         self.server = grpc.aio.server(options=self.options(shared=shared))
         self.server.add_generic_rpc_handlers((self.recommendations(), self.health.handler(), self.reflection()))
         for add_to in self.more.values():
-            add_to(self.server)
+            add_to(self.server, self.patience)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self.server.add_insecure_port(where)
