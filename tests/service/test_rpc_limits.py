@@ -229,8 +229,9 @@ async def test_who_is_waited_for_longer_does_not_make_another_wait_so_long() -> 
 async def test_health_and_reflection_do_not_wait_for_ever_either(deployment: Path) -> None:
     async with serving(deployment, stall_s=0.3, idle_s=0.3) as rpc, http2(rpc) as one:
         one.writer.write(opening(1, "Check", "grpc.health.v1.Health") + opening(3, "Watch", "grpc.health.v1.Health"))
-        one.writer.write(opening(5, "ServerReflectionInfo", "grpc.reflection.v1alpha.ServerReflection"))
-        await one.until_ended(1, 3, 5)
+        for stream, version in ((5, "v1"), (7, "v1alpha")):
+            one.writer.write(opening(stream, "ServerReflectionInfo", f"grpc.reflection.{version}.ServerReflection"))
+        await one.until_ended(1, 3, 5, 7)
 
 
 async def test_a_connection_that_says_nothing_is_closed(deployment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
