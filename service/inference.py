@@ -106,7 +106,8 @@ class Models:
         given = await asyncio.to_thread(read, expected, inputs) if many else read(expected, inputs)
         try:
             check_values(bundle, given)
-            values = await self.compute(bundle, given, min(timeout_s or self.timeout_s, self.timeout_s))
+            within_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
+            values = await self.compute(bundle, given, within_s)
         except BadTensor as error:
             raise wrong(error.tensor, error.message) from error
         return Inferred(model, bundle.version, OUTPUTS[module], values)

@@ -12,13 +12,13 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from struct import error as StructError
-from struct import unpack_from
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
+from service.arrow_compression import refuse_compressed
 from service.errors import FieldError, InvalidRequest, MalformedBody
 from service.http.strict import MOST_ERRORS, StrictDecoder
 from service.many import Done, Request
@@ -177,41 +177,6 @@ def longest_of(texts: pa.Array) -> int:
         return int(np.frombuffer(buffers[1], np.int32).reshape(-1, 4)[first:last, 0].max())
     offsets = np.frombuffer(buffers[1], np.int64 if types.is_large_string(texts.type) else np.int32)
     return int(np.diff(offsets[first : last + 1]).max())
-
-
-def refuse_compressed(data: pa.Buffer) -> None:
-    """Raises InvalidRequest for a compressed record batch or dictionary: only its sender knows how large it gets.
-
-    What Arrow has verified, but does not tell: tables of Message.fbs (format/Message.fbs of Apache Arrow).
-    """
-    for message in pa.ipc.MessageReader.open_stream(pa.BufferReader(data)):
-        if message.type not in ("record batch", "dictionary"):
-            continue
-        metadata = message.metadata
-        root = unpack_from("<I", metadata, 0)[0]
-        header = field_at(metadata, root, 2)
-        table = None if header is None else followed(metadata, header)
-        if table is not None and message.type == "dictionary":
-            inside = field_at(metadata, table, 1)
-            table = None if inside is None else followed(metadata, inside)
-        if table is not None and field_at(metadata, table, 3) is not None:
-            raise InvalidRequest(
-                FieldError("", "the record batches are compressed; write them without, and send Content-Encoding: gzip")
-            )
-
-
-def field_at(data: pa.Buffer, table: int, slot: int) -> int | None:
-    """Where a table of a flatbuffer has its field of that number; None where it was left out."""
-    vtable = table - unpack_from("<i", data, table)[0]
-    entry = 4 + 2 * slot
-    if entry >= unpack_from("<H", data, vtable)[0]:
-        return None
-    offset = unpack_from("<H", data, vtable + entry)[0]
-    return table + offset if offset else None
-
-
-def followed(data: pa.Buffer, at: int) -> int:
-    return int(at + unpack_from("<I", data, at)[0])
 
 
 ANSWERS = pa.schema(

@@ -1,16 +1,19 @@
-"""Many users in one request: `POST /v1/recommendations:batch` and `/v1/rank:batch`, answered as they are done."""
+"""Many users in one request: `POST /v1/recommendations:batch` and `/v1/rank:batch`, answered as they are done.
+
+What knows Protobuf is imported with the first batch that has it, as in `service.http.protobuf`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 from aiohttp import web
 
-from service.accept import ARROW, JSON, NDJSON, chosen
+from service.accept import ARROW, JSON, NDJSON, PROTOBUF, chosen
 from service.call import Call, read_call
 from service.errors import DeadlineExceeded, MalformedBody, Overloaded, TooLarge, look
 from service.events import split
@@ -26,6 +29,8 @@ from service.many_json import JsonRows, Lines, one_body, refuse_many
 from service.problems import FAILED
 
 BATCH = ":batch"
+WRITTEN = (NDJSON, ARROW, PROTOBUF)
+"""What an answer may be, the first one where nobody says otherwise."""
 BODY_S = 30.0
 """In which a whole body has come."""
 
@@ -36,6 +41,16 @@ class Observer(AnswerObserver, Protocol):
     def formatted(self, endpoint: str, body: str, answer: str) -> None: ...
 
     def of_batch(self, endpoint: str, status: int) -> None: ...
+
+
+class Encoder(Protocol):
+    """Writes an answer, a few outcomes at a time."""
+
+    def begin(self) -> bytes: ...
+
+    def some(self, done: Sequence[Done]) -> bytes: ...
+
+    def end(self) -> bytes: ...
 
 
 class BatchApi:
@@ -50,8 +65,8 @@ class BatchApi:
             app.router.add_post(path + BATCH, self.take)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
-        kind = body_type(request, JSON, NDJSON, ARROW)
-        wanted = chosen(accept_of(request), (ARROW, NDJSON) if kind == ARROW else (NDJSON, ARROW))
+        kind = body_type(request, JSON, NDJSON, ARROW, PROTOBUF)
+        wanted = chosen(accept_of(request), sorted(WRITTEN, key=lambda one: one != kind))
         call, recommender = read_call(request.headers), self.answers.answering()
         path = request.path.removesuffix(BATCH)
         ask: Any = recommender.recommend if path == RECOMMENDATIONS else recommender.rank
@@ -96,7 +111,11 @@ class BatchApi:
                     whole += chunk
         except TimeoutError as error:
             raise DeadlineExceeded(f"the body did not arrive in {BODY_S:g} s") from error
-        return await asyncio.to_thread(read, whole, decoder, most)
+        if kind == ARROW:
+            return await asyncio.to_thread(read, whole, decoder, most)
+        from service import many_protobuf
+
+        return await asyncio.to_thread(many_protobuf.read, whole, decoder, most, self.answers.most_body)
 
     async def bounded(self, request: web.Request) -> AsyncIterator[bytes]:
         """The body as it comes. Raises TooLarge."""
@@ -111,7 +130,7 @@ class BatchApi:
         """Writes what is done. The connection of a client that does not read is closed: there is no other way left to
         tell it."""
         response = web.StreamResponse(headers={"Content-Type": wanted})
-        encoder = Stream() if wanted == ARROW else Lines()
+        encoder = encoder_of(wanted)
 
         async def send(data: bytes) -> None:
             if data:
@@ -134,6 +153,14 @@ class BatchApi:
             if request.transport is not None:
                 request.transport.abort()
         return response
+
+
+def encoder_of(wanted: str) -> Encoder:
+    if wanted != PROTOBUF:
+        return Stream() if wanted == ARROW else Lines()
+    from service.many_protobuf import Delimited
+
+    return Delimited()
 
 
 def status_of(one: Done) -> int:

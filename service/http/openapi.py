@@ -39,7 +39,7 @@ HEADERS = {
     TIMEOUT: "Milliseconds that the caller will wait, up to what the placement allows.",
     PRIORITY: "`interactive` or `bulk`: after the others, and refused first.",
 }
-STREAMS = (NDJSON, ARROW)
+STREAMS = (NDJSON, ARROW, PROTOBUF)
 BOTH = (JSON, PROTOBUF)
 TABLES = (JSON, "text/csv", ARROW)
 

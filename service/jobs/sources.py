@@ -12,12 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from service.arrow_compression import bounded
 from service.errors import FieldError, InvalidRequest, MalformedBody
 from service.jobs.rows import REQUESTS
 from service.jobs.wire import Kind
 
 ROWS = 256
 """Rows in memory at a time."""
+MOST_UNPACKED = 64 << 20
+"""Bytes that a compressed record batch of an upload may become, with its dictionaries."""
 BUFFER = 1 << 16
 """Bytes of a Parquet column that are read at a time. Its file is not ours: mapped into memory, one that somebody cuts
 short would end the process."""
@@ -34,12 +37,13 @@ async def lines(batches: Iterator[list[bytes]]) -> AsyncIterator[bytes]:
 
 
 def arrow_rows(path: Path) -> Iterator[list[bytes]]:
-    """The rows of an Arrow IPC stream. Mapped into memory, so that of a large batch only a part is read at a time.
+    """The rows of an Arrow IPC stream. Mapped into memory, so that of a large batch only a part is read at a time;
+    one that is compressed is unpacked as a whole, and looked at before.
 
-    Raises MalformedBody."""
+    Raises MalformedBody, or InvalidRequest where a batch is too large to unpack."""
     try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            for batch in stream:
+        with pa.memory_map(str(path)) as ahead, pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            for _, batch in zip(bounded(ahead, MOST_UNPACKED), stream, strict=True):
                 batch.validate(full=True)
                 for start in range(0, batch.num_rows, ROWS):
                     yield encoded(batch.slice(start, ROWS))

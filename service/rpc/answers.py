@@ -10,7 +10,7 @@ from service.events import LONGEST_LINE, Row
 from service.http.intake import EventDoor
 from service.recommend import Recommender
 from service.rpc import codec
-from service.rpc.calls import Caller, Observer
+from service.rpc.calls import AnswerObserver, Caller
 from service.rpc.patience import Patience
 from service.rpc.stubs import recommendations_pb2 as pb
 from service.trace import Trace
@@ -21,7 +21,7 @@ class Answers:
     """The calls that have one reply. What they share with a stream of requests is `recommend` and `rank`."""
 
     def __init__(
-        self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: Observer,
+        self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: AnswerObserver,
         patience: Patience,
     ) -> None:  # fmt: skip
         """`answering` raises NotReady until the models are loaded; `events` is None until the store is known."""
@@ -38,9 +38,7 @@ class Answers:
     async def asked(self, context: Any, kind: Any, trace: Trace) -> tuple[Caller, Any]:
         """Who calls, and the only message. A call that nobody would be let in for is refused before that is read."""
         self.let_in()
-        data = await self.patience.read(context, self.patience.stall_s)
-        if data is None:
-            raise MalformedBody("no whole message came")
+        data = await self.patience.only(context)
         with trace("decode"):
             return Caller(context), codec.parsed(kind, data)
 

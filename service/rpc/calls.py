@@ -31,6 +31,10 @@ class Observer(Protocol):
 
     def answered(self, endpoint: str, status: int, trace: Trace) -> None: ...
 
+
+class AnswerObserver(Observer, Protocol):
+    """Told of what was answered, too."""
+
     def recommended(self, answer: Recommendation, trace: Trace) -> None: ...
 
     def events_taken(self, taken: Accepted) -> None: ...
@@ -52,7 +56,8 @@ def observed(endpoint: str, serve: Serve, observer: Observer) -> Callable[[Any, 
             observer.answered(endpoint, ended(status, context), trace)
         if failed is not None:
             await abort(context, found, failed, trace)
-        context.set_trailing_metadata(((TIMING, trace.server_timing()),))
+        if trace.stages:
+            context.set_trailing_metadata(((TIMING, trace.server_timing()),))
         return encoded
 
     return handle

@@ -63,6 +63,9 @@ def unknown(message: Any, path: str) -> Iterator[FieldError]:
         if field.message_type.GetOptions().map_entry:
             for key, one in value.items():
                 yield from unknown(one, beneath(at, key))
+        elif field.is_repeated:
+            for place, one in enumerate(value):
+                yield from unknown(one, f"{at}[{place}]")
         else:
             yield from unknown(value, at)
 

@@ -12,7 +12,7 @@ from typing import Any
 import grpc.aio
 
 from ranking.errors import EngineStopped
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, MalformedBody
 
 
 class Patience:
@@ -22,12 +22,13 @@ class Patience:
     def __init__(self, idle_s: float, stall_s: float) -> None:
         self.idle_s, self.stall_s = idle_s, stall_s
         self.draining = asyncio.Event()
-        self.waiting: set[asyncio.Timeout] = set()
+        self.waiting: dict[asyncio.Timeout, float] = {}
+        self.timer: asyncio.TimerHandle | None = None
 
     async def read(self, context: Any, seconds: float) -> Any:
         """The next message of a call; None when it has sent all. Raises DeadlineExceeded or EngineStopped."""
-        scope = asyncio.timeout(0 if self.draining.is_set() else seconds)
-        self.waiting.add(scope)
+        scope = asyncio.timeout(0 if self.draining.is_set() else None)
+        self.wait(scope, seconds)
         try:
             async with scope:
                 message = await context.read()
@@ -36,8 +37,35 @@ class Patience:
                 raise EngineStopped("the service is shutting down") from error
             raise DeadlineExceeded(f"no message arrived in {seconds:g} s") from error
         finally:
-            self.waiting.discard(scope)
+            self.waiting.pop(scope, None)
         return None if message is grpc.aio.EOF else message
+
+    def wait(self, scope: asyncio.Timeout, seconds: float) -> None:
+        """Has a scope end in so long. One timer serves all of them: each its own is most of what a read costs."""
+        until = self.waiting[scope] = asyncio.get_running_loop().time() + seconds
+        if self.timer is None or until < self.timer.when():
+            self.look_at(until)
+
+    def look_at(self, when: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = asyncio.get_running_loop().call_at(when, self.look)
+
+    def look(self) -> None:
+        """Ends what has waited for long enough."""
+        now, self.timer = asyncio.get_running_loop().time(), None
+        for scope in [scope for scope, until in self.waiting.items() if until <= now]:
+            del self.waiting[scope]
+            scope.reschedule(now)
+        if self.waiting:
+            self.look_at(min(self.waiting.values()))
+
+    async def only(self, context: Any) -> bytes:
+        """The only message of a call. Raises what `read` raises, and MalformedBody where not all of it came."""
+        data: bytes | None = await self.read(context, self.stall_s)
+        if data is None:
+            raise MalformedBody("no whole message came")
+        return data
 
     def writer(self, context: Any) -> Writer:
         return Writer(context, self.stall_s)
@@ -45,7 +73,8 @@ class Patience:
     def drain(self) -> None:
         """Nothing more is waited for; what has come is still answered."""
         self.draining.set()
-        for scope in self.waiting:
+        while self.waiting:
+            scope, _ = self.waiting.popitem()
             scope.reschedule(asyncio.get_running_loop().time())
 
 

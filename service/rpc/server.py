@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc.aio
-from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
-from grpc_reflection.v1alpha.reflection import aio as reflection
 
 from service.config import GrpcConfig
 from service.errors import ServiceError
 from service.http.intake import EventDoor
 from service.recommend import Recommender
-from service.rpc import codec
 from service.rpc.answers import Answers
-from service.rpc.calls import Observer, ending, observed
+from service.rpc.calls import AnswerObserver, observed
 from service.rpc.health import SERVICE as HEALTH
 from service.rpc.health import Health
 from service.rpc.patience import Patience
+from service.rpc.reflection import ALPHA, V1, Reflection
 from service.rpc.stream import Streams
 from service.rpc.stubs import recommendations_pb2 as pb
 
@@ -54,16 +51,17 @@ class RpcServer:
     further services, by their names."""
 
     def __init__(
-        self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: Observer,
+        self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: AnswerObserver,
         why_not_ready: Callable[[], Awaitable[str | None]], settings: GrpcConfig, *,
-        max_message_bytes: int, drain_s: float, more: Mapping[str, Callable[[grpc.aio.Server], None]] | None = None,
+        max_message_bytes: int, drain_s: float,
+        more: Mapping[str, Callable[[grpc.aio.Server, Patience], None]] | None = None,
     ) -> None:  # fmt: skip
         self.observer, self.settings, self.drain_s = observer, settings, drain_s
         self.max_message_bytes = max_message_bytes
         self.patience = Patience(settings.idle_s, settings.stall_s)
         self.answers = Answers(answering, events, observer, self.patience)
         self.more = more or {}
-        self.names = (SERVICE, HEALTH, REFLECTION, *self.more)
+        self.names = (SERVICE, HEALTH, V1, ALPHA, *self.more)
         self.health = Health(self.names, why_not_ready, self.patience)
         self.server: Any = None
         self.port = 0
@@ -71,9 +69,10 @@ class RpcServer:
     async def start(self, host: str, port: int, *, shared: bool) -> int:
         """Opens the port and returns it. Raises ServiceError when it is taken. `shared`: others listen on it too."""
         self.server = grpc.aio.server(options=self.options(shared=shared))
-        self.server.add_generic_rpc_handlers((self.recommendations(), self.health.handler(), self.reflection()))
+        handlers = (self.recommendations(), self.health.handler(), *Reflection(self.names, self.patience).handlers())
+        self.server.add_generic_rpc_handlers(handlers)
         for add_to in self.more.values():
-            add_to(self.server)
+            add_to(self.server, self.patience)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.port = self.server.add_insecure_port(where)
@@ -116,23 +115,6 @@ class RpcServer:
             "RecordEvents": single("RecordEvents", answers.record_events),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
-
-    def reflection(self) -> Any:
-        """Standard reflection (v1alpha, which every tool asks for where there is no v1)."""
-        servicer = reflection.ReflectionServicer(self.names)
-
-        async def requests(context: Any) -> AsyncIterator[Any]:
-            while (data := await self.patience.read(context, self.patience.idle_s)) is not None:
-                yield codec.decoded(reflection_pb2.ServerReflectionRequest, data)
-
-        async def handle(_: Any, context: Any) -> None:
-            writer = self.patience.writer(context)
-            async with ending(context, REFLECTION):
-                async for reply in servicer.ServerReflectionInfo(requests(context), context):
-                    await writer.write(reply.SerializeToString())
-
-        method = grpc.stream_stream_rpc_method_handler(handle)
-        return grpc.method_handlers_generic_handler(REFLECTION, {"ServerReflectionInfo": method})
 
     async def stop(self) -> None:
         """Not serving, no new connections, what has come is answered; who has not taken his answer then loses it."""

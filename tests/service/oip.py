@@ -6,15 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import grpc.aio
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ranking.bundle import Bundle
 from ranking.covisit import Covisits
-from service.rpc.inference import add_to
-from tests.service.conftest import Client, running
+from tests.service.conftest import Client
+from tests.service.rpc_client import serving
 
 TOWER, RANKER = "default.user_tower", "default.ranker"
 OPEN = "\n[oip]\nenabled = true\n"
@@ -23,14 +22,8 @@ OPEN = "\n[oip]\nenabled = true\n"
 @asynccontextmanager
 async def open_shop(shop: Path) -> AsyncIterator[tuple[Client, str]]:
     """A service with both doors open, and the address of the second."""
-    async with running(shop) as client:
-        server = grpc.aio.server()
-        port = server.add_insecure_port("127.0.0.1:0")
-        app = client.app
-        add_to(server, lambda: app.inference, app.why_not_ready, app.metrics)
-        await server.start()
-        yield client, f"127.0.0.1:{port}"
-        await server.stop(None)
+    async with serving(shop) as rpc:
+        yield rpc.http, f"127.0.0.1:{rpc.port}"
 
 
 class Asked:

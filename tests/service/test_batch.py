@@ -1,4 +1,4 @@
-"""`:batch`: many users in one request, by clients that know NDJSON and Arrow only."""
+"""`:batch`: many users in one request, by clients that know NDJSON, Arrow and Protobuf only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import gzip
 import io
 import json
+import re
 import resource
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ import aiohttp
 import msgspec
 import pyarrow as pa
 import pytest
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.proto import parse_length_prefixed
 from pytest import MonkeyPatch
 
-from service.accept import ARROW, JSON, NDJSON
+from service.accept import ARROW, JSON, NDJSON, PROTOBUF
 from service.many import BatchConfig
+from service.rpc.stubs import recommendations_pb2 as pb
 from tests.service.conftest import Client, counted
 
 PATH, RANK = "/v1/recommendations:batch", "/v1/rank:batch"
@@ -46,6 +50,26 @@ def lines(*rows: Any) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
+def messages(*requests: dict[str, Any], **defaults: Any) -> bytes:
+    """A BatchRequest."""
+    told = {"defaults": pb.RecommendRequest(**defaults)} if defaults else {}
+    return bytes(pb.BatchRequest(requests=[pb.RecommendRequest(**one) for one in requests], **told).SerializeToString())
+
+
+def replies(source: Any) -> Iterator[Any]:
+    """The BatchReply messages of an answer, to its end."""
+    while (one := parse_length_prefixed(pb.BatchReply, source)) is not None:
+        yield one
+
+
+def as_line(reply: Any) -> dict[str, Any]:
+    """A BatchReply as its line of NDJSON."""
+    found = MessageToDict(reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    if (answer := found.get("recommendation")) is not None and not answer["missing_item_ids"]:
+        del answer["missing_item_ids"]
+    return dict(found)
+
+
 @asynccontextmanager
 async def posted(
     client: Client, body: bytes, kind: str, accept: str | None = None, path: str = PATH
@@ -62,6 +86,8 @@ async def answers(client: Client, body: bytes, kind: str, accept: str | None = N
         assert response.status == 200, data
     if response.content_type == ARROW:
         rows = pa.ipc.open_stream(data).read_all().to_pylist()
+    elif response.content_type == PROTOBUF:
+        rows = [as_line(one) for one in replies(io.BytesIO(data))]
     else:
         assert response.content_type == NDJSON
         rows = [msgspec.json.decode(line) for line in data.splitlines()]
@@ -93,13 +119,17 @@ async def test_every_format_gives_the_answers_that_single_requests_get(client: C
     ]
     single = [await client.recommend(**one) for one in requests]
     arrow = stream({"user_id": USERS, "session_item_ids": SESSIONS, "count": COUNTS}, rows=2)
-    for body, kind in ((json.dumps({"requests": requests}).encode(), JSON), (lines(*requests), NDJSON), (arrow, ARROW)):
-        found = await answers(client, body, kind, NDJSON)
-        assert [one["index"] for one in found] == [0, 1, 2, 3, 4]
-        for one, other in zip(found, single, strict=True):
-            assert shown(one["recommendation"]) == shown(other)
-            assert one["recommendation"].keys() == other.keys()
-            assert one["recommendation"]["degraded"] == other["degraded"]
+    without_empty = [{name: one for name, one in row.items() if one != {"item_ids": []}} for row in requests]
+    bodies = {JSON: json.dumps({"requests": requests}).encode(), NDJSON: lines(*requests), ARROW: arrow,
+              PROTOBUF: messages(*without_empty)}  # fmt: skip
+    for kind, body in bodies.items():
+        for accept in (NDJSON, PROTOBUF):
+            found = await answers(client, body, kind, accept)
+            assert [one["index"] for one in found] == [0, 1, 2, 3, 4]
+            for one, other in zip(found, single, strict=True):
+                assert shown(one["recommendation"]) == shown(other)
+                assert one["recommendation"].keys() == other.keys()
+                assert one["recommendation"]["degraded"] == other["degraded"]
         rows = await answers(client, body, kind, ARROW)
         for row, other, user in zip(rows, single, USERS, strict=True):
             assert list(zip(row["item_ids"], row["sources"], strict=True)) == shown(other) and row["user_id"] == user
@@ -109,19 +139,23 @@ async def test_every_format_gives_the_answers_that_single_requests_get(client: C
                 row["degraded"] == other["degraded"] and row["status"] is None and len(row["recommendation_id"]) == 32
             )
     _, text = await client.get("/metrics")
-    assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="200") == 30
-    assert counted(text, "endcap_formats_total", endpoint=PATH, body=ARROW, answer=NDJSON) == 1
-    assert counted(text, "endcap_requests_total", endpoint=PATH, status="200") == 6
-    assert counted(text, "endcap_answers_total", model="default") == 35
+    assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="200") == 60
+    for kind, answer in ((ARROW, NDJSON), (PROTOBUF, ARROW), (JSON, PROTOBUF)):
+        assert counted(text, "endcap_formats_total", endpoint=PATH, body=kind, answer=answer) == 1
+    assert counted(text, "endcap_requests_total", endpoint=PATH, status="200") == 12
+    assert counted(text, "endcap_answers_total", model="default") == 65
 
 
 async def test_the_same_items_are_ranked_for_many_users_by_defaults(client: Client) -> None:
     body = {"requests": [{"user_id": "u1"}, {"user_id": "u2", "item_ids": ["i00001"]}],
             "defaults": {"item_ids": ["i00003", "i00004", "nothing"]}}  # fmt: skip
-    first, second = await answers(client, json.dumps(body).encode(), JSON, None, RANK)
     single = await client.post("/v1/rank", {"user_id": "u1", **body["defaults"]})  # type: ignore[dict-item]
-    assert shown(first["recommendation"]) == shown(single)
-    assert first["recommendation"]["missing_item_ids"] == ["nothing"] and len(second["recommendation"]["items"]) == 1
+    message = pb.RankBatchRequest(**body).SerializeToString()
+    for encoded, kind in ((json.dumps(body).encode(), JSON), (message, PROTOBUF)):
+        first, second = await answers(client, encoded, kind, None, RANK)
+        assert shown(first["recommendation"]) == shown(single)
+        assert first["recommendation"]["missing_item_ids"] == ["nothing"]
+        assert len(second["recommendation"]["items"]) == 1
     (row,) = await answers(
         client, stream({"user_id": ["u1"], "item_ids": [["i00003", "i00004", "x"]]}), ARROW, None, RANK
     )
@@ -155,6 +189,17 @@ async def test_a_bad_user_fails_alone(client: Client) -> None:
     found = await answers(client, b"\n".join(rows), NDJSON)
     assert [one.get("problem", {}).get("status") for one in found] == [None, 422, 400, 404, 400, 400, None]
     assert {one["path"] for one in found[1]["problem"]["errors"]} == {"user_id", "cnt"}
+    parts = [messages({"user_id": "u1"}), messages({"user_id": "u" * 300, "count": 501}), b"\x0a\x02\x0a\xff",
+             messages({"user_id": "u1", "placement": "hone"}), b"\x0a\x02\x78\x01", b"\x0a\x02\x08\x01",
+             messages({"filter": {"price": {"min": float("nan")}}}), messages({"user_id": "u2"})]  # fmt: skip
+    found = await answers(client, b"".join(parts), PROTOBUF, NDJSON)
+    assert [one.get("problem", {}).get("status") for one in found] == [None, 422, 400, 404, 422, 422, 422, None]
+    paths = [[one["path"] for one in row["problem"].get("errors", ())] for row in found[1:7]]
+    assert paths == [["user_id", "count"], [], [], ["15"], ["user_id"], ["filter.price.min"]]
+    assert found[1:7] == [
+        {**one, "problem": {key: value for key, value in one["problem"].items() if value != []}}
+        for one in (await answers(client, b"".join(parts), PROTOBUF))[1:7]
+    ]
     sessions = [None, None, ["a", None], ["i00001"] * 2001]
     columns = {"user_id": ["u1", "u" * 300, "u1", "u2"], "session_item_ids": sessions, "placement": ["home"] * 4}
     rows = await answers(client, stream(columns), ARROW)
@@ -162,7 +207,7 @@ async def test_a_bad_user_fails_alone(client: Client) -> None:
     assert rows[1]["slug"] == "invalid-request" and rows[1]["detail"].startswith("user_id: ")
     assert "session.item_ids[1]" in rows[2]["detail"] and "has 2,001 items" in rows[3]["detail"]
     _, text = await client.get("/metrics")
-    assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="422") == 4
+    assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="422") == 12
 
 
 async def test_a_fault_of_our_own_is_that_user_s_and_has_its_traceback_in_the_log(
@@ -221,12 +266,58 @@ async def test_json_that_is_no_batch_is_refused_as_a_whole(client: Client) -> No
     assert await answers(client, stream({"user_id": pa.array([], pa.string())}), ARROW) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"\x0a\xff\xff\xff\xff\x07u", 400, "requests of 2,147,483,647 bytes, but 1 are left"),
+        (messages({"user_id": "u1"})[:-1], 400, "requests of 4 bytes, but 3 are left"),
+        (b"\x0a" + b"\xff" * 20, 400, "at byte 1 a number does not end"),
+        (b"\x0a", 400, "at byte 1 a number does not end"),
+        (b"\x0c", 400, "at byte 1 no field begins"),
+        (b"\x02\x00", 400, "at byte 1 no field begins"),
+        (b"{}", 422, "15: Unknown field number, sent as group"),
+        (b"\x1a\x00" * (1 << 20), 422, "3: Unknown field number, sent as length-delimited"),
+        (b"\x08\x05", 422, "requests: Sent as varint, which is another type's"),
+        (b"\x12\x02\x78\x01", 422, "defaults.15: Unknown field number, sent as varint"),
+        (messages({}, count=0), 422, "defaults.count: "),
+        (messages({}, context={"x": pb.Scalar(number=float("inf"))}), 422, "defaults.context.x: Expected a finite"),
+        (b"\x12\x00" * (1 << 20), 400, "defaults stands twice"),
+        (b"\x0a\x00" * (1 << 20), 422, "more than 10,000 users"),
+    ],
+    ids=lambda one: repr(one)[:30],
+)  # fmt: skip
+async def test_a_message_that_is_no_batch_is_refused_as_a_whole(
+    client: Client, body: bytes, status: int, said: str
+) -> None:
+    """Lengths are looked at before anything is made of them, and a million fields no further than the first."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert said in (await refused(client, body, PROTOBUF, status, JSON + ", " + NDJSON))["detail"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 24 << 10  # KiB
+    assert await answers(client, b"", PROTOBUF) == []
+
+
+async def test_a_request_of_a_batch_is_no_longer_than_one_alone_may_be(client: Client) -> None:
+    """That is its own mistake."""
+    long = {"user_id": "u1", "exclude_item_ids": ["i" * 1000] * 1100}
+    for body, kind in ((lines(long, {}), NDJSON), (messages(long, {}), PROTOBUF)):
+        first, second = await answers(client, body, kind, NDJSON)
+        assert first["problem"]["status"] == 400 and "service.max_body_bytes" in first["problem"]["detail"]
+        assert "recommendation" in second
+
+
 async def test_formats_are_negotiated(client: Client) -> None:
     problem = await refused(client, b"a,b", "text/csv", 415)
-    assert "application/json or application/x-ndjson or application/vnd.apache.arrow.stream" in problem["detail"]
+    assert (
+        "application/json or application/x-ndjson or application/vnd.apache.arrow.stream or application/x-protobuf"
+        in problem["detail"]
+    )
     assert (await refused(client, lines({}), NDJSON, 406, "application/json"))["type"].endswith("not-acceptable")
-    async with posted(client, stream({"user_id": ["u1"]}), ARROW, "*/*") as response:
-        assert response.content_type == ARROW
+    for body, kind in ((stream({"user_id": ["u1"]}), ARROW), (messages({"user_id": "u1"}), PROTOBUF)):
+        async with posted(client, body, kind, "*/*") as response:
+            assert response.content_type == kind
+        async with posted(client, b"{", JSON, PROTOBUF) as response:
+            assert (response.status, response.content_type) == (400, PROTOBUF)
+            assert pb.Problem.FromString(await response.read()).type.endswith("malformed-body")
     async with posted(client, lines({}), NDJSON, f"{NDJSON};q=0.5, {ARROW}") as response:
         assert response.content_type == ARROW
 
@@ -238,9 +329,13 @@ async def test_more_users_or_bytes_than_may_be_are_refused_before_anybody_is_ask
     assert "more than 10,000" in (await refused(client, b"{}\n" * 10_001, NDJSON, 422))["detail"]
     users = pa.nulls(10_001, pa.string())
     assert "more than 10,000" in (await refused(client, stream({"user_id": users}), ARROW, 422))["detail"]
+    assert "more than 10,000" in (await refused(client, messages(*[{}] * 10_001), PROTOBUF, 422, "*/*"))["detail"]
     api.config = BatchConfig(max_body_bytes=2000)
-    for body, kind in ((b"{}\n" * 1000, NDJSON), (stream({"user_id": ["u" * 2000]}), ARROW)):
-        assert "may have 2,000 bytes" in (await refused(client, body, kind, 413))["detail"]
+    long = "u" * 2000
+    for body, kind in (
+        (b"{}\n" * 1000, NDJSON), (stream({"user_id": [long]}), ARROW), (messages({"user_id": long}), PROTOBUF)
+    ):  # fmt: skip
+        assert "may have 2,000 bytes" in (await refused(client, body, kind, 413, "*/*"))["detail"]
     _, text = await client.get("/metrics")
     assert counted(text, "endcap_answers_total", model="default") == 0
 
@@ -261,23 +356,40 @@ def held(client: Client, monkeypatch: MonkeyPatch) -> dict[str, asyncio.Event]:
     return waits
 
 
-async def test_what_is_done_is_there_before_the_last_user_is(client: Client, held: dict[str, asyncio.Event]) -> None:
-    """As Arrow's own reader of streams sees it, on a connection of urllib's: the first record batch while one user
-    still waits, who is let go only then."""
-    loop = asyncio.get_running_loop()
+def arrow_batches(response: Any) -> Iterator[list[int]]:
+    with pa.ipc.open_stream(response) as batches:
+        for one in batches:
+            yield one["index"].to_pylist()
 
-    def reads() -> tuple[list[str], list[str]]:
-        body = stream({"user_id": ["slow", "u1", "u2"]})
-        request = urllib.request.Request(client.url + PATH, body, {"Content-Type": ARROW})
-        with urllib.request.urlopen(request, timeout=20) as response, pa.ipc.open_stream(response) as batches:
-            first: list[str] = []
+
+READERS: dict[str, tuple[Callable[[Any], Iterator[list[int]]], bytes]] = {
+    ARROW: (arrow_batches, stream({"user_id": ["slow", "u1", "u2"]})),
+    PROTOBUF: (
+        lambda response: ([one.index] for one in replies(response)),
+        messages({"user_id": "slow"}, {"user_id": "u1"}, {"user_id": "u2"}),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+async def test_what_is_done_is_there_before_the_last_user_is(
+    client: Client, held: dict[str, asyncio.Event], kind: str
+) -> None:
+    """As the format's own reader of streams sees it, on a connection of urllib's: the first ones while one user still
+    waits, who is let go only then."""
+    loop, (reader, body) = asyncio.get_running_loop(), READERS[kind]
+
+    def reads() -> tuple[list[int], list[int]]:
+        request = urllib.request.Request(client.url + PATH, body, {"Content-Type": kind})
+        with urllib.request.urlopen(request, timeout=20) as response:
+            places, first = reader(response), list[int]()
             while len(first) < 2:
-                first += batches.read_next_batch()["user_id"].to_pylist()
+                first += next(places)
             assert not held["slow"].is_set()
             loop.call_soon_threadsafe(held["slow"].set)
-            return sorted(first), batches.read_all()["user_id"].to_pylist()
+            return sorted(first), [one for some in places for one in some]
 
-    assert await asyncio.to_thread(reads) == (["u1", "u2"], ["slow"])
+    assert await asyncio.to_thread(reads) == ([1, 2], [0])
 
 
 async def test_no_more_than_a_few_are_asked_about_at_a_time(client: Client, held: dict[str, asyncio.Event]) -> None:
@@ -397,13 +509,18 @@ def resident() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.slow
-async def test_ten_thousand_users_take_little_memory(client: Client) -> None:
+@pytest.mark.parametrize("kind", [ARROW, PROTOBUF])
+async def test_ten_thousand_users_take_little_memory(client: Client, kind: str) -> None:
     """The client reads as it comes and keeps only who was answered; it is in the same process."""
 
     async def ask(users: int) -> None:
         seen, most, began = set[int](), 0, resident()
-        columns = {"user_id": [f"u{place % 12}" for place in range(users)], "count": [20] * users}
-        async with posted(client, stream(columns), ARROW, NDJSON) as response:
+        ids = [f"u{place % 12}" for place in range(users)]
+        if kind == ARROW:
+            body = stream({"user_id": ids, "count": [20] * users})
+        else:
+            body = messages(*({"user_id": one} for one in ids), count=20)
+        async with posted(client, body, kind, NDJSON) as response:
             async for line in response.content:
                 seen.add(msgspec.json.decode(line, type=Numbered).index)
                 most = max(most, resident())
@@ -416,6 +533,21 @@ async def test_ten_thousand_users_take_little_memory(client: Client) -> None:
     assert grown[1] < 48 << 20, grown
     _, text = await client.get("/metrics")
     assert counted(text, "endcap_batch_users_total", endpoint=PATH, status="200") == 11_000
+
+
+EXAMPLES = {"pyarrow": '"u00012"', "BatchReply": r"^0( i\d{5}){20} $"}
+"""What the example of the docs that has the first word prints."""
+
+
+@pytest.mark.parametrize(("word", "said"), EXAMPLES.items())
+async def test_the_examples_of_the_docs_run(
+    client: Client, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    text = (Path(__file__).parents[2] / "docs/transports.md").read_text()
+    (code,) = (one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if word in one)
+    code = code.replace("http://localhost:8080", client.url).replace(".to_pandas()", "")
+    await asyncio.to_thread(exec, code, {})
+    assert re.search(said, capsys.readouterr().out, re.MULTILINE)
 
 
 async def test_a_placement_s_cap_is_for_who_waits_and_not_for_a_batch(client: Client) -> None:
@@ -445,8 +577,10 @@ async def test_gzip_is_read_and_a_bomb_is_refused_by_its_size(client: Client) ->
     for body, kind, status in (
         (lines({"user_id": "u1"}), NDJSON, 200),
         (stream({"user_id": ["u1"]}), ARROW, 200),
+        (messages({"user_id": "u1"}), PROTOBUF, 200),
         (b" " * (64 << 20), NDJSON, 413),
         (b"\n" * (64 << 20), ARROW, 413),
+        (b"\0" * (64 << 20), PROTOBUF, 413),
     ):
         headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
         data = io.BytesIO(gzip.compress(body))

@@ -22,6 +22,7 @@ from service.jobs import work
 from service.jobs.files import JobFiles
 from service.jobs.opened import JOBS
 from tests.service.conftest import Client, running
+from tests.service.test_batch import stream
 
 NDJSON, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
 USERS = [f"u{n}" for n in range(12)]
@@ -211,6 +212,18 @@ async def test_a_bad_upload_is_refused_as_a_whole(here: Client, shop: Path) -> N
 async def test_an_upload_that_is_no_arrow_stream_is_told(here: Client, shop: Path) -> None:
     found = await upload(here, b"no Arrow, but long enough to be looked at", status=400, Content_Type=ARROW)
     assert "no Arrow stream" in found["detail"]
+    assert left(shop) == []
+
+
+async def test_an_arrow_upload_that_gets_too_large_is_told_in_one_line(here: Client, shop: Path) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    body = stream({"user_id": ["u" * (65 << 20)]}, options=options)
+    assert len(body) < 1 << 16
+    found = await upload(here, body, status=422, Content_Type=ARROW)
+    assert found["detail"] == (
+        "a record batch has 68,157,448 bytes when unpacked; 67,108,864 are the most: write smaller ones, or without "
+        "compression"
+    )
     assert left(shop) == []
 
 

@@ -116,6 +116,16 @@ def test_compressed_batches_and_dictionaries_are_refused_before_anything_is_unpa
     assert peak() - before < 16 << 20
 
 
+def test_so_is_what_is_compressed_as_arrow_did_it_once() -> None:
+    """Said among what is custom of a message, which pyarrow still reads."""
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+    with pa.ipc.new_stream(sink, BATCH.schema, options=options) as writer:
+        writer.write_batch(BATCH, custom_metadata={"ARROW:experimental_compression": "lz4"})
+    with pytest.raises(InvalidRequest, match="compressed"):
+        whole(sink.getvalue())
+
+
 @pytest.mark.parametrize("length", [0x7FFFFFFF, 0x7FFFFFF8, 0x40000000, -2])
 def test_a_length_that_lies_takes_no_memory(length: int) -> None:
     before = peak()

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from ranking.desk import Desk
-from service.app import App
-from service.config import read_config
-from service.rpc.inference import SERVICE, add_to
+from service.rpc.inference import SERVICE
 from service.rpc.stubs import grpc_service_pb2 as pb
 from service.rpc.stubs.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.service.conftest import Client, counted
 from tests.service.oip import OPEN, RANKER, TOWER, Asked, open_shop
+from tests.service.rpc_client import refused, serving
 
 Bad = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -57,12 +56,6 @@ def request_of(asked: Asked, *, raw: bool, **changes: Any) -> Any:
         else:
             found.raw_input_contents.append(values.tobytes())
     return found
-
-
-async def refused(call: Any) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await call
-    return error.value.code(), error.value.details()
 
 
 async def test_tensors_come_raw_or_typed_and_go_as_they_came(there: tuple[Client, Any, Asked]) -> None:
@@ -150,8 +143,10 @@ async def test_each_mistake_is_an_invalid_argument_told_with_what_was_expected(
     infer = GRPCInferenceServiceStub(channel).ModelInfer
     wrong = mistakes(asked)
     for said, request in wrong:
-        code, error = await refused(infer(request))
-        assert code is Bad and said in error, f"{said!r}: {code} {error}"
+        found = await refused(infer(request))
+        assert found.code is Bad and said in found.message, f"{said!r}: {found}"
+        assert found.info.reason == "invalid-request"
+        assert [": ".join(one).removeprefix(": ") for one in found.fields.items()] == [found.message]
     scrape = (await client.get("/metrics"))[1]
     assert counted(scrape, "endcap_requests_total", endpoint=f"/{SERVICE}/ModelInfer", status="422") == len(wrong)
 
@@ -163,10 +158,11 @@ async def test_bytes_that_are_no_message_and_fields_that_the_protocol_does_not_h
     call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
     whole = request_of(asked, raw=True).SerializeToString()
     for data in (whole[:-1], b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x07abc"):
-        code, error = await refused(call(data))
-        assert code is Bad and "no inference.ModelInferRequest" in error
-    code, error = await refused(call(whole + b"\xa2\x06\x01a"))
-    assert code is Bad and "has fields that inference.ModelInferRequest does not know" in error
+        found = await refused(call(data))
+        assert found.code is Bad and "no inference.ModelInferRequest" in found.message
+        assert found.info.reason == "malformed-body"
+    found = await refused(call(whole + b"\xa2\x06\x01a"))
+    assert (found.code, found.fields) == (Bad, {"100": "Unknown field number, sent as length-delimited"})
 
 
 async def test_a_call_waits_no_longer_than_its_deadline_or_its_timeout(
@@ -177,9 +173,16 @@ async def test_a_call_waits_no_longer_than_its_deadline_or_its_timeout(
     monkeypatch.setattr(Desk, "do_spare", lambda desk: None)
     infer = GRPCInferenceServiceStub(channel).ModelInfer
     late = grpc.StatusCode.DEADLINE_EXCEEDED
-    assert (await refused(infer(request_of(asked, raw=True), timeout=0.2)))[0] is late
-    code, error = await refused(infer(request_of(asked, raw=True, parameters={"timeout": {"int64_param": 200_000}})))
-    assert code is late and error == "0 of 2 users were done in 0.2 s"
+    assert (await refused(infer(request_of(asked, raw=True), timeout=0.2))).code is late
+    of_protocol = infer(request_of(asked, raw=True, parameters={"timeout": {"int64_param": 200_000}}))
+    for call, seconds in (
+        (of_protocol, "0.2"),
+        (infer(request_of(asked, raw=True), metadata=[("endcap-timeout-ms", "200")]), "0.2"),
+        (infer(request_of(asked, raw=True), metadata=[("endcap-timeout-ms", "0")]), "0"),
+    ):
+        found = await refused(call)
+        assert (found.code, found.message) == (late, f"0 of 2 users were done in {seconds} s")
+        assert found.info.reason == "deadline-exceeded"
     monkeypatch.undo()
     assert (await infer(request_of(asked, raw=True))).model_version == "2"
 
@@ -194,8 +197,9 @@ async def test_what_there_is_not_is_not_found(there: tuple[Client, Any, Asked]) 
         (stub.ModelMetadata(pb.ModelMetadataRequest(name="default")), "there is no model 'default'; there are"),
         (stub.ModelReady(pb.ModelReadyRequest(name="x" * 5000)), "there is no model 'xxx"),
     ):
-        code, error = await refused(call)
-        assert code is grpc.StatusCode.NOT_FOUND and said in error and len(error) < 1001
+        found = await refused(call)
+        assert found.code is grpc.StatusCode.NOT_FOUND and said in found.message and len(found.message) <= 500
+        assert found.info.reason == "unknown-version"
 
 
 async def test_metadata_say_what_the_models_want(there: tuple[Client, Any, Asked]) -> None:
@@ -215,14 +219,8 @@ async def test_metadata_say_what_the_models_want(there: tuple[Client, Any, Asked
 
 
 async def test_nothing_is_ready_until_the_models_are_loaded(shop: Path) -> None:
-    app = App(shop, read_config(shop))
-    await app.listen("127.0.0.1", 0)
-    server = grpc.aio.server()
-    port = server.add_insecure_port("127.0.0.1:0")
-    add_to(server, lambda: app.inference, app.why_not_ready, app.metrics)
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = GRPCInferenceServiceStub(channel)
+    async with serving(shop, load=False) as rpc:
+        stub = GRPCInferenceServiceStub(rpc.channel)
 
         async def ready() -> list[bool]:
             return [
@@ -232,9 +230,8 @@ async def test_nothing_is_ready_until_the_models_are_loaded(shop: Path) -> None:
             ]
 
         assert await ready() == [True, False, False]
-        code, _ = await refused(stub.ModelInfer(pb.ModelInferRequest(model_name=RANKER)))
-        assert code is grpc.StatusCode.UNAVAILABLE
-        await app.load()
+        found = await refused(stub.ModelInfer(pb.ModelInferRequest(model_name=RANKER)))
+        assert found.code is grpc.StatusCode.UNAVAILABLE and found.info.reason == "not-ready"
+        assert found.retry.retry_delay.seconds == 1
+        await rpc.app.load()
         assert await ready() == [True, True, True]
-    await server.stop(None)
-    await app.stop()

@@ -89,6 +89,11 @@ async def test_events_are_taken_in_row_by_row(client: Client) -> None:
     assert [one.index for one in taken.rejected] == [2, 3, 4] and "no kind 'nod'" in taken.rejected[0].message
     status, _, data = await send(client, "/v1/recommendations", request(user_id="u1"), **{"Endcap-After": taken.token})
     assert status == 200 and "context" not in pb.Recommendation.FromString(data).degraded
+    unknown = b"".join(
+        b"\x0a" + bytes([len(one)]) + one for one in (pb.Event(event_id="z").SerializeToString(), wide(1))
+    )
+    status, _, data = await send(client, "/v1/events", unknown, Accept=JSON)
+    assert status == 422 and "events[1].127: Unknown field number" in data.decode()
     many = pb.EventsRequest(events=[event] * 1001).SerializeToString()
     status, kind, data = await send(client, "/v1/events", many, Accept=JSON)
     assert status == 422 and "at most 1,000 rows" in data.decode()

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import msgspec
 import pytest
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -17,6 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from service.app import App
 from service.config import read_config
 from service.errors import ServiceError
+from service.rpc.reflection import ALPHA, V1
 from tests.service.rpc_client import SERVICE, Rpc, asked, refused, serving
 
 Code = grpc.StatusCode
@@ -95,6 +97,26 @@ async def test_reflection_lists_the_services_and_has_their_files(rpc: Rpc) -> No
     (file,) = files.file_descriptor_response.file_descriptor_proto
     found = FileDescriptorProto.FromString(file)
     assert [one.name for one in found.service[0].method] == ["Recommend", "Rank", "RecommendStream", "RecordEvents"]
+
+
+async def test_reflection_answers_under_its_new_name_too_by_that_name_s_own_messages(rpc: Rpc) -> None:
+    """A client that knows nothing but what v1's file says, which it is given by reflection."""
+    old = reflection_pb2_grpc.ServerReflectionStub(rpc.channel)
+    wanted = reflection_pb2.ServerReflectionRequest(file_containing_symbol=V1)
+    (reply,) = [one async for one in old.ServerReflectionInfo(iter([wanted]))]
+    pool = descriptor_pool.DescriptorPool()
+    (file,) = reply.file_descriptor_response.file_descriptor_proto
+    assert b"alpha" not in file
+    pool.AddSerializedFile(file)
+    method = pool.FindServiceByName(V1).methods_by_name["ServerReflectionInfo"]
+    request, response = (message_factory.GetMessageClass(one) for one in (method.input_type, method.output_type))
+    call = rpc.channel.stream_stream(
+        f"/{V1}/{method.name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
+    )
+    asked = [request(host="h", list_services=""), request(file_containing_symbol="none.Such")]
+    services, missing = [one async for one in call(iter(asked))]
+    assert {SERVICE, V1, ALPHA} <= {one.name for one in services.list_services_response.service}
+    assert services.original_request.host == "h" and missing.error_response.error_code == Code.NOT_FOUND.value[0]
 
 
 def test_without_a_port_there_is_no_door(deployment: Path) -> None:

@@ -12,10 +12,15 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import msgspec
 import pytest
 
-from service.rpc import server
+from ranking.errors import EngineStopped
+from service.config import OipConfig, read_config
+from service.errors import DeadlineExceeded
+from service.rpc import inference, server
 from service.rpc.codec import MOST_NAMED
+from service.rpc.patience import Patience
 from service.rpc.stubs import recommendations_pb2 as pb
 from tests.service.conftest import counted
 from tests.service.rpc_client import SERVICE, Rpc, asked, channel_to, refused, serving
@@ -142,9 +147,9 @@ async def http2(rpc: Rpc, settings: bytes = b"") -> AsyncIterator[Http2]:
         await writer.wait_closed()
 
 
-async def ended_with(rpc: Rpc, status: str, method: str = "Recommend") -> float:
+async def ended_with(rpc: Rpc, status: str, method: str = "Recommend", service: str = SERVICE) -> float:
     _, scrape = await rpc.http.get("/metrics")
-    return counted(scrape, "endcap_requests_total", endpoint=f"/{SERVICE}/{method}", status=status)
+    return counted(scrape, "endcap_requests_total", endpoint=f"/{service}/{method}", status=status)
 
 
 async def test_a_truncated_message_is_refused(rpc: Rpc) -> None:
@@ -181,11 +186,52 @@ async def test_a_call_on_which_no_message_comes_is_ended(deployment: Path) -> No
         assert [await ended_with(rpc, "504", method) for method in ("Recommend", "Rank", "RecordEvents")] == [2, 1, 1]
 
 
+async def test_so_is_one_on_which_no_tensors_come(deployment: Path) -> None:
+    """Of the models themselves: nothing at all, half a message, a message that is longer than the call, and none."""
+    config = msgspec.structs.replace(read_config(deployment), oip=OipConfig(enabled=True))
+    async with serving(deployment, config, stall_s=0.3) as rpc, http2(rpc) as one:
+        for stream in (1, 3, 5, 7):
+            one.writer.write(opening(stream, "ModelInfer", inference.SERVICE))
+        half = message(bytes(100), 0xFFFF)
+        one.writer.write(frame(DATA, 0, 3, half) + frame(DATA, END_STREAM, 5, half) + frame(DATA, END_STREAM, 7))
+        await one.until_ended(1, 3, 5, 7)
+        assert [await ended_with(rpc, status, "ModelInfer", inference.SERVICE) for status in ("504", "400")] == [2, 2]
+
+
+class Silent:
+    """A call on which nothing comes."""
+
+    async def read(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_who_is_waited_for_longer_does_not_make_another_wait_so_long() -> None:
+    """One timer serves all: whichever began first, each ends in its own time, and at the end of the service all do."""
+    patience, ended = Patience(60, 60), list[float]()
+
+    async def wait(seconds: float, error: type[Exception]) -> None:
+        with pytest.raises(error):
+            await patience.read(Silent(), seconds)
+        ended.append(seconds)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for seconds in (0.3, 0.05, 0.6):
+            group.create_task(wait(seconds, DeadlineExceeded))
+        await asyncio.sleep(0)
+        stays = group.create_task(wait(60, EngineStopped))
+        while len(ended) < 3:
+            await asyncio.sleep(0.01)
+        assert ended == [0.05, 0.3, 0.6] and not stays.done()
+        patience.drain()
+    assert ended[3:] == [60] and not patience.waiting
+
+
 async def test_health_and_reflection_do_not_wait_for_ever_either(deployment: Path) -> None:
     async with serving(deployment, stall_s=0.3, idle_s=0.3) as rpc, http2(rpc) as one:
         one.writer.write(opening(1, "Check", "grpc.health.v1.Health") + opening(3, "Watch", "grpc.health.v1.Health"))
-        one.writer.write(opening(5, "ServerReflectionInfo", "grpc.reflection.v1alpha.ServerReflection"))
-        await one.until_ended(1, 3, 5)
+        for stream, version in ((5, "v1"), (7, "v1alpha")):
+            one.writer.write(opening(stream, "ServerReflectionInfo", f"grpc.reflection.{version}.ServerReflection"))
+        await one.until_ended(1, 3, 5, 7)
 
 
 async def test_a_connection_that_says_nothing_is_closed(deployment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,32 @@ class EventsRequest(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[Event]
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
+class BatchRequest(_message.Message):
+    __slots__ = ("requests", "defaults")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[RecommendRequest]
+    defaults: RecommendRequest
+    def __init__(self, requests: _Optional[_Iterable[_Union[RecommendRequest, _Mapping]]] = ..., defaults: _Optional[_Union[RecommendRequest, _Mapping]] = ...) -> None: ...
+
+class RankBatchRequest(_message.Message):
+    __slots__ = ("requests", "defaults")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[RankRequest]
+    defaults: RankRequest
+    def __init__(self, requests: _Optional[_Iterable[_Union[RankRequest, _Mapping]]] = ..., defaults: _Optional[_Union[RankRequest, _Mapping]] = ...) -> None: ...
+
+class BatchReply(_message.Message):
+    __slots__ = ("index", "recommendation", "problem")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    RECOMMENDATION_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    recommendation: Recommendation
+    problem: Problem
+    def __init__(self, index: _Optional[int] = ..., recommendation: _Optional[_Union[Recommendation, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ...) -> None: ...
+
 class Rejected(_message.Message):
     __slots__ = ("index", "message")
     INDEX_FIELD_NUMBER: _ClassVar[int]
