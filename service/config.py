@@ -169,11 +169,12 @@ class JobsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 class WebhooksConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The secret that webhooks are signed with is in an environment variable or, where one is named, in a file.
-    `allow_hosts` may be private, and be spoken to without TLS."""
+    `allow_hosts` may be private, and be spoken to without TLS. `ca_file`: certificates that are trusted too (PEM)."""
 
     secret_env: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "ENDCAP_WEBHOOK_SECRET"  # noqa: S105 - the name of one
     secret_file: Annotated[str, Meta(min_length=1)] | None = None
     allow_hosts: list[Annotated[str, Meta(pattern=r"^[a-z0-9._:-]+$")]] = msgspec.field(default_factory=list)
+    ca_file: Annotated[str, Meta(min_length=1)] | None = None
     retry_hours: Annotated[float, Meta(gt=0)] = 24.0
 
 

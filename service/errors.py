@@ -160,7 +160,7 @@ class Look:
 
 
 LOOKS: dict[type[Exception], Look] = {
-    MalformedBody: Look(400, "malformed-body", "The body is not acceptable JSON"),
+    MalformedBody: Look(400, "malformed-body", "The body cannot be read"),
     InvalidRequest: Look(422, "invalid-request", "The request has invalid fields"),
     UnsupportedMedia: Look(415, "unsupported-media-type", "The body is of another type"),
     NotAcceptable: Look(406, "not-acceptable", "The answer cannot have that type"),

@@ -42,7 +42,7 @@ class MirrorKeeper:
 
     async def follow(self) -> None:
         """Until the child ends, which it does not by itself."""
-        self.process = child("service.mirror", msgspec.json.encode(self.wanted).decode())
+        self.process = child("service.mirror", msgspec.json.encode(self.wanted).decode(), stderr=None)
         said = self.process.stdout
         assert said is not None
         try:

@@ -21,6 +21,7 @@ from aiohttp.http import SERVER_SOFTWARE
 
 from service.accept import JSON, PROTOBUF, quality
 from service.call import HEADERS
+from service.http.patience import Patient
 from service.http.respond import Reply
 from service.http.tape import Recorder, Tape
 from service.trace import Trace
@@ -148,7 +149,7 @@ class Scanner:
             self.tape.complete(parser.get_method())
 
 
-class Lane(web.RequestHandler):
+class Lane(Patient):
     """A connection of aiohttp's that answers plain requests itself, one at a time.
 
     It takes one only while aiohttp has nothing to do here, and holds back what comes meanwhile: so answers leave in the
@@ -156,7 +157,7 @@ class Lane(web.RequestHandler):
     """
 
     def __init__(self, manager: web.Server, host: Host, **options: object) -> None:
-        super().__init__(manager, **options)  # type: ignore[arg-type]
+        super().__init__(manager, **options)
         self.host = host
         self.tape = None if host.capture is None else Tape(host.capture)
         self.scanner = Scanner(host.paths, host.most_body, self.tape)
@@ -180,6 +181,7 @@ class Lane(web.RequestHandler):
         found = self.scanner.feed(data) if data and not closing else None
         if found is None or self.writing_paused or not self.at_rest():
             super().data_received(data)
+            self.watch_head()
             return
         path = self.host.paths[found.path]
         if (refusal := self.host.refuse(path, trace)) is not None:
@@ -187,9 +189,14 @@ class Lane(web.RequestHandler):
             return
         self.task = self._loop.create_task(self.answer(path, found, trace))
 
-    def at_rest(self) -> bool:
-        """Whether aiohttp waits for a request, and for no rest of one."""
-        return self._waiter is not None and not self._waiter.done() and not self._messages
+    def half_way(self) -> int | None:
+        return self.scanner.begun if self.scanner.begun > self.scanner.ended else None
+
+    def _process_keepalive(self) -> None:
+        """aiohttp, which sees no request here while we answer one, would close the connection as idle."""
+        if self.task is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
 
     async def answer(self, path: str, found: Plain, trace: Trace) -> None:
         try:

@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from service.errors import FieldError, InvalidRequest, MalformedBody, NotReady, look
-from service.http.respond import check_coding, read_body
+from service.http.respond import check_coding, detail_of, read_body
 from service.http.strict import StrictDecoder
 from service.oip_wire import Given, InferenceModels, InferInput, Inferred, InferRequest, configuration, server_metadata
 
@@ -111,7 +111,7 @@ def told(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return refusal(error.status, " ".join((error.text or error.reason).split()))
+            return refusal(error.status, detail_of(error, request))
         except Exception as error:
             found = look(error)
             if found is None:
@@ -124,7 +124,7 @@ def told(handler: Handler) -> Handler:
 
 
 async def nothing(request: web.Request) -> web.Response:
-    raise web.HTTPNotFound(text=f"there is nothing at {request.method} {request.path[:200]}")
+    raise web.HTTPNotFound
 
 
 def refusal(status: int, message: str, retry_after_s: int | None = None) -> web.Response:

@@ -108,19 +108,23 @@ def problem(found: Look, detail: str, trace: Trace, errors: Any = ()) -> web.Res
     return routed(problem_reply(found, detail, trace, errors))
 
 
-def problem_of(error: web.HTTPException, request: web.Request, trace: Trace) -> web.Response:
-    """What aiohttp refuses by itself, as problem details that say what would have been right."""
+def detail_of(error: web.HTTPException, request: web.Request) -> str:
+    """What aiohttp refuses by itself, in words that say what would have been right."""
     if isinstance(error, web.HTTPNotFound):
-        detail = f"there is nothing at {request.path[:200]}"
-    elif isinstance(error, web.HTTPMethodNotAllowed):
-        detail = f"{request.method[:20]} is not among {', '.join(sorted(error.allowed_methods))}"
-    elif isinstance(error, web.HTTPRequestEntityTooLarge):
-        detail = f"a body may have {request.client_max_size:,} bytes, decompressed (service.max_body_bytes)"
-    else:
-        detail = " ".join((error.text or "").split())[:200]
+        return f"there is nothing at {request.path[:200]}"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return f"{request.method[:20]} is not among {', '.join(sorted(error.allowed_methods))}"
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return f"a body may have {request.client_max_size:,} bytes, decompressed (service.max_body_bytes)"
+    return " ".join((error.text or "").split())[:200]
+
+
+def problem_of(error: web.HTTPException, request: web.Request, trace: Trace) -> web.Response:
+    """What aiohttp refuses by itself, as problem details."""
     # By the class: Python words the reasons anew from time to time, and clients hold on to a type.
     slug = CAPITAL.sub("-", type(error).__name__.removeprefix("HTTP")).lower()
-    found = problem(Look(error.status, slug, slug.replace("-", " ").capitalize()), detail, trace)
+    title = slug.replace("-", " ").capitalize()
+    found = problem(Look(error.status, slug, title), detail_of(error, request), trace)
     if "Allow" in error.headers:
         found.headers["Allow"] = error.headers["Allow"]
     return found

@@ -21,12 +21,13 @@ from service.errors import (
     UnknownJob,
 )
 from service.jobs.allowed import allowed_file, allowed_url, is_url
+from service.jobs.arrow import arrow_rows
 from service.jobs.disk import on_disk
 from service.jobs.files import JobFiles, Record, Source
 from service.jobs.prepare import Prepare
 from service.jobs.result import Result
 from service.jobs.rows import Rows, keep, split
-from service.jobs.sources import arrow_rows, check_parquet, check_segment, lines
+from service.jobs.sources import check_parquet, check_segment, lines
 from service.jobs.told import status_of
 from service.jobs.wire import JobList, JobRequest, JobStatus, Kind
 from service.webhooks.outbound import Refused, check_url
@@ -86,7 +87,7 @@ class Desk:
         with self.files.drafting() as folder:
             if arrow:
                 await spool(counted, folder / "upload.arrow")
-                total = await self.keep(lines(arrow_rows(folder / "upload.arrow")), rows, folder)
+                total = await self.keep(lines(arrow_rows(folder / "upload.arrow", kind)), rows, folder)
                 (folder / "upload.arrow").unlink()
             else:
                 total = await self.keep(split(counted, rows.most_bytes), rows, folder)

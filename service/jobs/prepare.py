@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from service.jobs.rows import Rows, keep
 from service.jobs.sources import lines, parquet_rows, segment_rows
 from service.jobs.work import Cancelled
 from service.placements import Placements
-from service.webhooks.outbound import outbound
+from service.webhooks.outbound import outbound, why
 
 FETCH_S = 3600.0
 CHUNK = 1 << 18
@@ -26,14 +27,16 @@ LOOK = 1000
 
 
 class Prepare:
-    """`users`: data/users.parquet. `allow`: what may be read; `hosts`: those that may be private. Sizes are bytes."""
+    """`users`: data/users.parquet. `allow`: what may be read; `hosts`: those that may be private. Sizes are bytes.
+    `trust`: as `outbound` has it."""
 
     def __init__(
         self, files: JobFiles, placements: Placements, pace: Pace, users: Path,
-        allow: Sequence[str], hosts: Sequence[str], most_bytes: int, most_row: int,
+        allow: Sequence[str], hosts: Sequence[str], most_bytes: int, most_row: int, trust: ssl.SSLContext | None = None,
     ) -> None:  # fmt: skip
         self.files, self.placements, self.pace, self.users = files, placements, pace, users
         self.allow, self.hosts, self.most_bytes, self.most_row = allow, hosts, most_bytes, most_row
+        self.trust = trust
 
     async def run(self, record: Record) -> Record:
         """The record with the number of rows. Raises ServiceError where there can be no input, Cancelled or OSError."""
@@ -74,7 +77,10 @@ class Prepare:
         path = folder / "source.parquet"
         url, size = allowed_url(where, self.allow, self.hosts), 0
         try:
-            async with outbound(self.hosts, FETCH_S) as session, session.get(url, allow_redirects=False) as answer:
+            async with (
+                outbound(self.hosts, FETCH_S, self.trust) as session,
+                session.get(url, allow_redirects=False) as answer,
+            ):
                 if answer.status != 200:
                     raise InvalidRequest(FieldError("parquet", f"the server answered {answer.status}"))
                 with path.open("wb") as file:
@@ -86,6 +92,5 @@ class Prepare:
                         if self.files.cancelled(record.id):
                             raise Cancelled(record.id)
         except (aiohttp.ClientError, TimeoutError) as error:
-            said = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
-            raise InvalidRequest(FieldError("parquet", f"cannot be fetched: {said}")) from error
+            raise InvalidRequest(FieldError("parquet", f"cannot be fetched: {why(error)}")) from error
         return path

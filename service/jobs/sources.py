@@ -1,4 +1,4 @@
-"""Where rows come from that are no JSON: Arrow, Parquet, and the users of the deployment's shop."""
+"""Where rows come from that are neither JSON nor sent: Parquet, and the users of the deployment's shop."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from service.arrow_compression import bounded
-from service.errors import FieldError, InvalidRequest, MalformedBody
-from service.jobs.rows import REQUESTS
+from service.errors import FieldError, InvalidRequest
+from service.jobs.arrow import ROWS, columns_of, encoded, encoded_parts, refuse_values, wrong_fields
 from service.jobs.wire import Kind
 
-ROWS = 256
-"""Rows in memory at a time."""
-MOST_UNPACKED = 64 << 20
-"""Bytes that a compressed record batch of an upload may become, with its dictionaries."""
 BUFFER = 1 << 16
 """Bytes of a Parquet column that are read at a time. Its file is not ours: mapped into memory, one that somebody cuts
 short would end the process."""
@@ -36,32 +30,21 @@ async def lines(batches: Iterator[list[bytes]]) -> AsyncIterator[bytes]:
             yield line
 
 
-def arrow_rows(path: Path) -> Iterator[list[bytes]]:
-    """The rows of an Arrow IPC stream. Mapped into memory, so that of a large batch only a part is read at a time;
-    one that is compressed is unpacked as a whole, and looked at before.
-
-    Raises MalformedBody, or InvalidRequest where a batch is too large to unpack."""
-    try:
-        with pa.memory_map(str(path)) as ahead, pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            for _, batch in zip(bounded(ahead, MOST_UNPACKED), stream, strict=True):
-                batch.validate(full=True)
-                for start in range(0, batch.num_rows, ROWS):
-                    yield encoded(batch.slice(start, ROWS))
-    except BAD as error:
-        raise MalformedBody(f"the body is no Arrow stream: {one_line(error)}") from error
-
-
 def parquet_rows(path: Path, kind: Kind) -> Iterator[list[bytes]]:
     """The rows of a Parquet file, of the columns that are fields of a request. Raises InvalidRequest."""
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
-            columns = [one for one in file.schema_arrow.names if one in REQUESTS[kind].__struct_fields__]
+            known = columns_of(kind)
+            columns = [one for one in file.schema_arrow.names if one in known]
             if "user_id" not in columns:
                 raise InvalidRequest(
                     FieldError("parquet", f"has no column user_id; it has {listed(file.schema_arrow)}")
                 )
+            if wrong := next(wrong_fields((file.schema_arrow.field(one) for one in columns), known), None):
+                raise InvalidRequest(FieldError("parquet", f"column {wrong.path} {wrong.message}"))
             for batch in file.iter_batches(batch_size=ROWS, columns=columns, use_threads=False):
-                yield encoded(batch)
+                refuse_values(batch)
+                yield from encoded_parts(batch)
     except BAD as error:
         raise InvalidRequest(FieldError("parquet", f"cannot be read: {one_line(error)}")) from error
 
@@ -112,12 +95,6 @@ def check_parquet(path: Path, kind: Kind) -> None:
 def matching(column: pa.Array, values: Any) -> pa.Array:
     """Which rows have the value, or one of them; null is one, too."""
     return pc.is_in(column, value_set=pa.array(values if isinstance(values, list) else [values], column.type))
-
-
-def encoded(batch: pa.RecordBatch) -> list[bytes]:
-    """A line a row. What is null counts as left out."""
-    found = ({name: one for name, one in row.items() if one is not None} for row in batch.to_pylist())
-    return [msgspec.json.encode(row) for row in found]
 
 
 def listed(schema: pa.Schema) -> str:

@@ -1,14 +1,17 @@
 """Requests that a client's words cause to leave this machine: to public addresses only.
 
 A name is resolved once, every address of it is looked at, and the connection goes to one of these: a name that answers
-otherwise the next time gains nothing. Redirects are not followed.
+otherwise the next time gains nothing. Redirects are not followed. A certificate is held against the name, as ever.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
+import ssl
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,6 +22,18 @@ from yarl import URL
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 COMPATIBLE = ipaddress.ip_network("::/96")
+SET_ASIDE = tuple(
+    ipaddress.ip_network(one)
+    for one in (
+        "fec0::/10",  # site-local, given up in 2004; and so is the relay of 6to4
+        "192.88.99.0/24",
+        "3fff::/20",  # examples, newer than some Pythons
+        "168.63.129.16/32",  # a virtual machine's host on Azure
+    )
+)
+"""Not of the internet, though Python's `is_global` says so."""
+MOST_WORDS = 300
+NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 class Refused(ValueError):
@@ -30,13 +45,13 @@ def public(address: Address) -> bool:
     inside another (mapped, translated, tunnelled) is looked at, too."""
     if isinstance(address, ipaddress.IPv6Address):
         low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if address in NAT64 or address in COMPATIBLE:
-            inner.append(low)
+        if address.ipv4_mapped is not None or address in NAT64:  # the way to it from here, as it is without IPv4
+            return public(low)
+        inner = [address.sixtofour, *(address.teredo or ()), low if address in COMPATIBLE else None]
         if any(one is not None and not public(one) for one in inner):
             return False
-        if address.ipv4_mapped is not None:
-            return True
+    if any(address in one for one in SET_ASIDE):
+        return False
     set_aside = address.is_private or address.is_loopback or address.is_link_local or address.is_reserved
     return address.is_global and not (set_aside or address.is_multicast or address.is_unspecified)
 
@@ -64,14 +79,20 @@ def check_url(text: str, allowed: Collection[str]) -> URL:
 
 
 def check_host(host: str) -> None:
-    """Raises Refused for an address that is not public, however it is written. A name's addresses are not known yet."""
+    """Raises Refused for an address that is not public, however it is written, and for this machine's own name. Other
+    names' addresses are not known yet."""
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        raise Refused(f"{host} is this machine")
     try:
-        address: Address = ipaddress.ip_address(host.partition("%")[0])
+        address: Address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
-        try:  # what the C library takes for an address: 2130706433, 0x7f000001, 127.1
-            address = ipaddress.IPv4Address(socket.inet_aton(host))
-        except OSError:
+        if NUMBER.fullmatch(name.rpartition(".")[2]) is None:
             return
+        try:  # what the C library takes for an address: 2130706433, 0x7f000001, 127.1
+            address = ipaddress.IPv4Address(socket.inet_aton(name))
+        except OSError as error:
+            raise Refused(f"{host} is no address, and no name ends in a number") from error
     if not public(address):
         raise Refused(f"{host} is not a public address")
 
@@ -101,11 +122,32 @@ class NotPublic(OSError):
     """A name that is at an address of this network."""
 
 
-def outbound(allowed: Collection[str], timeout_s: float, resolver: AbstractResolver | None = None) -> Any:
-    """A client session for it; requests must not follow redirects. Call on an event loop."""
+def trusting(path: Path) -> ssl.SSLContext:
+    """What OpenSSL trusts by itself, and the certificates of a PEM file as well. Raises OSError; ssl.SSLError, which is
+    one, where there is none in it."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(cafile=path)
+    return context
+
+
+def why(error: Exception) -> str:
+    """What went wrong with a request, on one line."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = error.certificate_error
+        words = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else str(found)
+        return f"the certificate of {error.host}:{error.port} is refused: {words}"[:MOST_WORDS]
+    return (str(error).splitlines() or [""])[0][:MOST_WORDS] or type(error).__name__
+
+
+def outbound(
+    allowed: Collection[str], timeout_s: float, trust: ssl.SSLContext | None, resolver: AbstractResolver | None = None
+) -> Any:
+    """A client session for it; requests must not follow redirects. Call on an event loop. `trust`: whose certificates
+    are taken; None: those that OpenSSL trusts by itself."""
     connector = aiohttp.TCPConnector(
-        resolver=PublicResolver(allowed, resolver), use_dns_cache=False, force_close=True, family=socket.AF_UNSPEC
-    )
+        resolver=PublicResolver(allowed, resolver), use_dns_cache=False, force_close=True, family=socket.AF_UNSPEC,
+        ssl=True if trust is None else trust,
+    )  # fmt: skip
     timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10, sock_read=min(timeout_s, 60))
     return aiohttp.ClientSession(
         connector=connector, timeout=timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -18,7 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from msgspec.structs import replace
 
-from service.webhooks.outbound import NotPublic, Refused, check_url, outbound
+from service.webhooks.outbound import NotPublic, Refused, check_url, outbound, why
 from service.webhooks.outbox import Message, Outbox
 from service.webhooks.signature import headers
 
@@ -39,21 +40,23 @@ class Undeliverable(Exception):
 
 
 class Sender:
-    """For one event loop, and one process of a deployment at a time. `counts`: attempts by outcome."""
+    """For one event loop, and one process of a deployment at a time. `counts`: attempts by outcome. `trust`: as
+    `outbound` has it."""
 
     def __init__(
         self, outbox: Outbox, key: bytes | None, allowed: Collection[str], retry_s: float,
         counts: Counter[tuple[str, ...]], *, clock: Callable[[], float] = time.time,
-        chance: Callable[[], float] = random.random, resolver: AbstractResolver | None = None,
+        chance: Callable[[], float] = random.random, trust: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:  # fmt: skip
         self.outbox, self.key, self.allowed, self.retry_s, self.counts = outbox, key, allowed, retry_s, counts
-        self.clock, self.chance, self.resolver = clock, chance, resolver
+        self.clock, self.chance, self.trust, self.resolver = clock, chance, trust, resolver
 
     async def run(self) -> None:
         """Until cancelled."""
         under_way: dict[str, asyncio.Task[None]] = {}
         try:
-            async with outbound(self.allowed, TIMEOUT_S, self.resolver) as session:
+            async with outbound(self.allowed, TIMEOUT_S, self.trust, self.resolver) as session:
                 while True:
                     try:
                         await self.look(session, under_way)
@@ -84,8 +87,7 @@ class Sender:
         except Undeliverable as error:
             after = replace(message, attempts=attempts, state="dead", error=str(error))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            said = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
-            after = self.later(replace(message, attempts=attempts, error=said), now)
+            after = self.later(replace(message, attempts=attempts, error=why(error)), now)
         else:
             await asyncio.to_thread(self.outbox.remove, message.id)
             self.counts["delivered",] += 1
@@ -94,6 +96,8 @@ class Sender:
         self.counts["dead" if after.state == "dead" else "retried",] += 1
         if after.state == "dead":
             log.warning("webhook %s is given up: %s", after.id, after.error)
+        elif after.error != message.error:
+            log.warning("webhook %s is tried again: %s", after.id, after.error)
 
     def later(self, message: Message, now: float) -> Message:
         """The message as it stands after one more attempt that failed."""

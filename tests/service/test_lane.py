@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ import pytest
 from ranking.errors import EngineError
 from service.http import answers
 from service.http.lane import Scanner
-from tests.service.conftest import Client
+from tests.service.conftest import Client, running
 
 Answer = tuple[int, dict[str, str], dict[str, Any] | str]
 
@@ -51,6 +52,9 @@ class Gone(asyncio.Transport):
     def write(self, data: object) -> None: ...
 
     def close(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 @pytest.fixture
@@ -304,3 +308,20 @@ async def test_what_is_being_answered_when_the_service_stops_is_answered_and_the
         await stopping
     client.app.runner = client.app.engine = None  # the fixture stops it once more
     client.app.closing.clear()
+
+
+async def test_a_connection_is_not_idle_while_a_request_is_answered(
+    deployment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.KEEPALIVE_S", 0.1)
+    async with running(deployment) as client, connection(client) as (reader, writer):
+        reply = client.app.api.answers.reply
+
+        async def slow(*asked: Any) -> Any:
+            await asyncio.sleep(0.5)
+            return await reply(*asked)
+
+        monkeypatch.setattr(client.app.api.answers, "reply", slow)
+        writer.write(post())
+        assert (await answer(reader))[0] == 200
+        assert not await reader.read()  # and closed a while later

@@ -10,6 +10,7 @@ import fsspec
 import msgspec
 import pytest
 
+from features.child import child
 from ranking.errors import BundleError, RegistryError
 from ranking.object_store import ObjectStore
 from ranking.registry import FILE, Registry, point
@@ -117,8 +118,6 @@ def test_who_loads_from_a_store_has_no_client_of_it(store: Registry, tmp_path: P
 
 
 def test_a_child_that_says_nothing_is_told_by_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from features.child import child
-
     monkeypatch.setattr(mirror, "child", lambda _, argument: child("service.nothing", argument))
     with pytest.raises(RegistryError, match=r"service\.nothing"):
         mirrored("memory://x", tmp_path, ["default"], 1)
@@ -148,3 +147,16 @@ async def test_a_store_is_followed_while_a_service_runs(
     store.change("default", lambda state: point(state, "production", "2", ["1", "2"]))
     await stands("2")
     await second.stop()
+
+
+async def test_a_child_that_complains_a_lot_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its stderr is the service's: a pipe that nobody reads stands still after 64 KiB."""
+    monkeypatch.setattr(
+        mirror_keeper, "child", lambda _, argument, **how: child("tests.service.complains", argument, **how)
+    )
+    async with asyncio.timeout(60):
+        await MirrorKeeper("memory://x", tmp_path, ["default"], 1).follow()
+    assert [one.getMessage() for one in caplog.records] == ["models are not followed: still here"]
+    assert capfd.readouterr().err.count("a warning of some library\n") == 10_000

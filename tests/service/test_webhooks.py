@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 import shutil
 import socket
@@ -15,57 +14,28 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from service.config import WebhooksConfig, webhook_key
 from service.errors import ConfigError
 from service.webhooks import sender
-from service.webhooks.outbound import Refused, check_url, outbound, public
-from service.webhooks.outbox import Message, Outbox
+from service.webhooks.outbox import Outbox
 from service.webhooks.sender import Sender
 from service.webhooks.signature import headers, secret_of
 from tests.service.conftest import Client, running
+from tests.service.receiver import SECRET, Names, Receiver, Sending, message, outbox_of
 from tests.service.test_jobs import ended
 
 KEY = "a key of more than 16"
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-"""The one of the specification's test vector."""
-OPEN = frozenset(["127.0.0.1"])
-
-
-class Receiver:
-    """A server that writes down what it gets and answers with what it is told to."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.answers: list[web.Response] = []
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
-
-    async def take(self, request: web.Request) -> web.Response:
-        self.got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
-        return self.answers.pop(0) if self.answers else web.Response(status=204)
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    one, app = Receiver(), web.Application()
-    app.router.add_route("*", "/{any:.*}", one.take)
-    run = web.AppRunner(app)
-    await run.setup()
-    site = web.TCPSite(run, "127.0.0.1", 0)
-    await site.start()
-    one.port = run.addresses[0][1]
-    yield one
-    await run.cleanup()
+    async with Receiver().listening() as one:
+        yield one
 
 
 def test_a_signature_is_that_of_the_specification() -> None:
@@ -96,89 +66,6 @@ def test_a_secret_that_is_none_is_told_and_not_said(
         webhook_key(tmp_path, WebhooksConfig(secret_file="none"))
     monkeypatch.setenv("ENDCAP_WEBHOOK_SECRET", SECRET)
     assert webhook_key(tmp_path, WebhooksConfig()) == base64.b64decode(SECRET[6:])
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["127.0.0.1", "127.9.9.9", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
-     "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1",
-     "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
-     "64:ff9b::7f00:1", "2002:7f00:1::", "2002:a00:1::", "::7f00:1", "64:ff9b:1::1"],
-)  # fmt: skip
-def test_an_address_that_is_not_of_the_internet_is_not_public(address: str) -> None:
-    assert not public(ipaddress.ip_address(address))
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8"])
-def test_an_address_of_the_internet_is_public(address: str) -> None:
-    assert public(ipaddress.ip_address(address))
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest", "https://10.0.0.1/", "https://0.0.0.0/",
-     "https://2130706433/", "https://0x7f000001/", "https://0x7f.1/", "https://127.1/", "https://017700000001/",
-     "https://[::ffff:127.0.0.1]/", "https://[fe80::1%25eth0]/", "http://shop.example/", "https://u:p@shop.example/",
-     "https://u@shop.example/", "ftp://shop.example/", "file:///etc/passwd", "https:///hook", "hook", "", "https://a:b/",
-     "https://\u2460\u2461\u2466.0.0.1/"],
-)  # fmt: skip
-def test_a_url_that_says_itself_where_it_leads_is_refused_at_once(url: str) -> None:
-    with pytest.raises(Refused):
-        check_url(url, ())
-
-
-def test_a_host_that_the_settings_allow_may_be_private_and_plain() -> None:
-    assert str(check_url("http://127.0.0.1:8000/hook", OPEN)) == "http://127.0.0.1:8000/hook"
-    assert check_url("https://shop.example/hook", ()).host == "shop.example"
-
-
-class Names(AbstractResolver):
-    """A resolver that says one address after another."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers, self.asked = list(answers), 0
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        self.asked += 1
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [
-            ResolveResult(hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0) for one in found
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-def outbox_of(folder: Path, *messages: Message) -> Outbox:
-    outbox = Outbox(folder)
-    for one in messages:
-        outbox.write(one)
-    return outbox
-
-
-def message(url: str, name: str = "msg_1", **changes: Any) -> Message:
-    return msgspec.structs.replace(Message(name, url, '{"type":"job.succeeded"}', 0.0, 0.0), **changes)
-
-
-class Sending:
-    """A sender whose clock is ours, asked to look once at a time."""
-
-    def __init__(
-        self, outbox: Outbox, allowed: frozenset[str] = OPEN, resolver: AbstractResolver | None = None
-    ) -> None:
-        self.now, self.counts = 0.0, Counter[tuple[str, ...]]()
-        self.resolver, self.allowed = resolver, allowed
-        self.sender = Sender(
-            outbox, secret_of(SECRET), allowed, 86400.0, self.counts, clock=lambda: self.now, chance=lambda: 0.5
-        )
-
-    async def look(self) -> None:
-        under_way: dict[str, asyncio.Task[None]] = {}
-        async with outbound(self.allowed, 5.0, self.resolver) as session:
-            await self.sender.look(session, under_way)
-            await asyncio.gather(*under_way.values())
 
 
 @pytest.mark.parametrize(
