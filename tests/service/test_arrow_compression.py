@@ -12,7 +12,7 @@ import pytest
 
 from service.arrow_compression import bounded
 from service.errors import InvalidRequest, MalformedBody
-from service.jobs.sources import MOST_UNPACKED, arrow_rows
+from service.jobs.arrow import MOST_UNPACKED, arrow_rows
 from tests.service.test_batch import stream
 
 CODECS = ["zstd", "lz4"]
@@ -36,7 +36,7 @@ def telling(body: bytes, size: int) -> bytes:
 def rows_of(body: bytes, tmp_path: Path) -> list[bytes]:
     path = tmp_path / "upload.arrow"
     path.write_bytes(body)
-    return [line for lines in arrow_rows(path) for line in lines]
+    return [line for lines in arrow_rows(path, "recommendations") for line in lines]
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -62,7 +62,7 @@ def test_what_says_that_it_is_large_is_refused_in_one_line_and_not_made_room_for
 def test_the_batches_before_one_that_is_too_large_are_read(tmp_path: Path) -> None:
     body = telling(compressed({"user_id": ["u", TEXT]}, "zstd", 1), MOST_UNPACKED)
     (tmp_path / "upload.arrow").write_bytes(body)
-    lines = arrow_rows(tmp_path / "upload.arrow")
+    lines = arrow_rows(tmp_path / "upload.arrow", "recommendations")
     assert len(next(lines)) == 1
     with pytest.raises(InvalidRequest, match="when unpacked"):
         next(lines)
