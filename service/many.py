@@ -22,7 +22,7 @@ from service.turns import Ask, Request, Turns
 from service.wire import Recommendation
 
 FLUSH_S, FLUSH_ROWS = 0.05, 64
-"""How long an answer waits for others to go out with, and with how many at the most."""
+"""How long an answer but the first waits for others to go out with, and with how many at the most."""
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +79,11 @@ class Many:
             asyncio.create_task(self.work(rows, places, call, until, done))
             for _ in range(min(self.config.in_flight, left))
         ]
+        most = 1  # the first does not wait for company: somebody may be watching
         try:
             while left:
-                found = await gathered(done, min(left, FLUSH_ROWS))
-                left -= len(found)
+                found = await gathered(done, min(left, most))
+                left, most = left - len(found), FLUSH_ROWS
                 await write(found)
         finally:
             for worker in workers:
