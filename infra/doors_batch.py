@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import io
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -18,11 +17,7 @@ from load.errors import LoadError
 from load.processes import usage
 from service.accept import ARROW, NDJSON
 from service.http.batch import BATCH
-from service.many import BatchConfig
 from service.rpc.stubs import recommendations_pb2 as pb
-
-IN_FLIGHT = BatchConfig().in_flight
-"""Requests of a stream: as many as the service itself takes of a batch."""
 
 
 def batches(shop: Shop, cell: Cell, seconds: float) -> Round:
@@ -49,18 +44,16 @@ def batches(shop: Shop, cell: Cell, seconds: float) -> Round:
 
 
 async def streams(shop: Shop, cell: Cell, seconds: float) -> Round:
-    """One call of RecommendStream after the other."""
+    """One call of RecommendStream after the other, its requests as fast as they are taken."""
     found = Round()
     calls = [[stream_request(one) for one in group] for group in groups(shop, cell)]
     async with channel(shop) as one:
         ask = one.stream_stream(RPC + "RecommendStream")
-        room = asyncio.Semaphore(IN_FLIGHT)
         await one.channel_ready()
         before, start = usage([shop.pid]).cpu, time.perf_counter()
         for messages in cycle(calls):
             began, first, size, answers = time.perf_counter(), 0.0, 0, 0
-            async for data in ask(paced(messages, room), metadata=[("endcap-priority", "bulk")]):
-                room.release()
+            async for data in ask(iter(messages), metadata=[("endcap-priority", "bulk")]):
                 first = first or time.perf_counter()
                 size += len(data)
                 reply = pb.StreamReply.FromString(data)
@@ -72,13 +65,6 @@ async def streams(shop: Shop, cell: Cell, seconds: float) -> Round:
                 break
         found.wall_s, found.cpu_s = time.perf_counter() - start, usage([shop.pid]).cpu - before
     return found
-
-
-async def paced(messages: Sequence[bytes], room: asyncio.Semaphore) -> AsyncIterator[bytes]:
-    """Each when there is room for it: a stream that asks for more than the gate lets in is refused the rest."""
-    for message in messages:
-        await room.acquire()
-        yield message
 
 
 def took(found: Round, cell: Cell, size: int, began: float, first: float) -> None:

@@ -133,6 +133,10 @@ class Limiter:
         """Whether nobody would be let in, of whatever priority."""
         return self.earned < PRICE and self.in_flight - self.bulk_in_flight + 1 > self.limit.size
 
+    def room(self, up_to: float) -> bool:
+        """Whether one more that is not bulk would leave the gate no fuller than that, 0 to 1."""
+        return (self.in_flight - self.bulk_in_flight + 1) / self.limit.size <= up_to
+
     def room_for_bulk(self) -> bool:
         """Whether one more of many bulk requests would be let in, and keep nobody waiting: beside others that are in
         one at a time goes on."""

@@ -17,17 +17,12 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 
 from service.call import Call
-from service.errors import DeadlineExceeded, Overloaded
 from service.trace import Trace
-from service.wire import RankRequest, Recommendation, RecommendRequest
+from service.turns import Ask, Request, Turns
+from service.wire import Recommendation
 
 FLUSH_S, FLUSH_ROWS = 0.05, 64
-"""How long an answer waits for others to go out with, and with how many at the most."""
-NO_ROOM_S = 0.01
-"""How often is looked whether there is room again."""
-
-Request = RecommendRequest | RankRequest
-Ask = Callable[[Request, Trace, Call], Awaitable[Recommendation]]
+"""How long an answer but the first waits for others to go out with, and with how many at the most."""
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +66,8 @@ class Many:
         self, ask: Ask, room: Callable[[], bool], told: Callable[[Recommendation, Trace], None], config: BatchConfig,
         clock: Callable[[], float] = time.perf_counter, each_s: float = inf,
     ) -> None:  # fmt: skip
-        self.ask, self.room, self.told, self.config, self.clock, self.each_s = ask, room, told, config, clock, each_s
-        self.looking = asyncio.Lock()
+        self.ask, self.told, self.config, self.clock, self.each_s = ask, told, config, clock, each_s
+        self.turns = Turns(room, clock)
 
     async def answer(self, rows: Rows, call: Call, write: Callable[[list[Done]], Awaitable[None]]) -> None:
         """Has `write` take every outcome, in the order in which they are there. Raises what `write` raises, and ends
@@ -84,10 +79,11 @@ class Many:
             asyncio.create_task(self.work(rows, places, call, until, done))
             for _ in range(min(self.config.in_flight, left))
         ]
+        most = 1  # the first does not wait for company: somebody may be watching
         try:
             while left:
-                found = await gathered(done, min(left, FLUSH_ROWS))
-                left -= len(found)
+                found = await gathered(done, min(left, most))
+                left, most = left - len(found), FLUSH_ROWS
                 await write(found)
         finally:
             for worker in workers:
@@ -111,30 +107,10 @@ class Many:
             return Done(place, user_id, error)
 
     async def asked(self, request: Request, call: Call, until: float) -> Recommendation:
-        while True:
-            await self.turn(until)
-            trace = Trace()
-            try:
-                answer = await self.ask(
-                    request, trace, Call(min(until - self.clock(), self.each_s), True, call.after, patient=True)
-                )
-            except Overloaded:
-                await asyncio.sleep(NO_ROOM_S)
-                continue
-            self.told(answer, trace)
-            return answer
-
-    async def turn(self, until: float) -> None:
-        """Returns once there is room. Raises DeadlineExceeded where there is none in time."""
-        if self.room() and self.clock() < until:
-            return
-        async with self.looking:
-            while not self.room():
-                if self.clock() >= until:
-                    break
-                await asyncio.sleep(NO_ROOM_S)
-        if self.clock() >= until:
-            raise DeadlineExceeded("the time that the whole batch had is over; this one was not asked")
+        trace = Trace()
+        answer = await self.turns.answer(self.ask, request, call, until, self.each_s, trace)
+        self.told(answer, trace)
+        return answer
 
 
 async def gathered(done: asyncio.Queue[Done], most: int) -> list[Done]:

@@ -21,9 +21,10 @@ from pyarrow import types
 from service.arrow_compression import refuse_compressed
 from service.errors import FieldError, InvalidRequest, MalformedBody
 from service.http.strict import MOST_ERRORS, StrictDecoder
-from service.many import Done, Request
+from service.many import Done
 from service.many_json import refuse_many
 from service.problems import problem_of
+from service.turns import Request
 from service.wire import RankRequest, Recommendation, RecommendRequest
 
 TEXT, TEXTS, WHOLE, NUMBER, SCALAR = "string", "list<string>", "integer", "number", "string, number or boolean"

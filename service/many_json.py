@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from service.errors import FieldError, InvalidRequest, MalformedBody
 from service.http.strict import MOST_ERRORS, StrictDecoder, reason
-from service.many import Done, Request
+from service.many import Done
 from service.mistakes import mistakes
 from service.problems import problem_of
+from service.turns import Request
 from service.wire import Problem, RankRequest, Recommendation, RecommendRequest
 
 

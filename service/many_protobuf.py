@@ -15,11 +15,12 @@ from google.protobuf.proto import serialize_length_prefixed
 
 from service.errors import FieldError, InvalidRequest, MalformedBody
 from service.http.strict import StrictDecoder
-from service.many import Done, Request
+from service.many import Done
 from service.many_json import refuse_defaults, refuse_many
 from service.problems import problem_of
 from service.rpc import codec
 from service.rpc.stubs import recommendations_pb2 as pb
+from service.turns import Request
 from service.wire import RankRequest, RecommendRequest
 
 BATCHES: Mapping[type, Any] = {RecommendRequest: pb.BatchRequest, RankRequest: pb.RankBatchRequest}

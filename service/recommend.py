@@ -94,6 +94,10 @@ class Recommender:
             missing = turn.model.items.unknown(query.rank or ())
             return self.reply(request, turn, shopper, query, answer, range(len(answer.ranked.rows)), missing)
 
+    def bulk(self, request: RecommendRequest | RankRequest, call: Call) -> bool:
+        """Whether others go first: as the call says, else as its placement does. Raises UnknownPlacement."""
+        return self.placements.get(request.placement).priority == "bulk" if call.bulk is None else call.bulk
+
     def begin(self, request: RecommendRequest | RankRequest, place: str, call: Call, trace: Trace) -> Turn:
         """The placement, the model, and the time that there is: what the caller has left, up to what is allowed."""
         placement = self.placements.get(request.placement)
@@ -102,8 +106,7 @@ class Recommender:
         said = placement.timeout_ms / 1e3 if call.timeout_s is None else call.timeout_s
         most = said if call.patient else min(said, placement.cap_ms / 1e3, self.most_s)
         budget = Budget(trace.began, most, trace.clock)
-        bulk = placement.priority == "bulk" if call.bulk is None else call.bulk
-        turn = Turn(place, placement, chosen.model, chosen.group, budget, bulk, call.after, trace)
+        turn = Turn(place, placement, chosen.model, chosen.group, budget, self.bulk(request, call), call.after, trace)
         in_time(turn)
         return turn
 

@@ -14,11 +14,12 @@ from service.rpc.calls import AnswerObserver, Caller
 from service.rpc.patience import Patience
 from service.rpc.stubs import recommendations_pb2 as pb
 from service.trace import Trace
+from service.turns import Ask, Request
 from service.wire import Recommendation
 
 
 class Answers:
-    """The calls that have one reply. What they share with a stream of requests is `recommend` and `rank`."""
+    """The calls that have one reply. What they share with a stream of requests is `read` and `encoded`."""
 
     def __init__(
         self, answering: Callable[[], Recommender], events: Callable[[], EventDoor | None], observer: AnswerObserver,
@@ -29,11 +30,11 @@ class Answers:
 
     async def recommend_call(self, context: Any, trace: Trace) -> Any:
         caller, message = await self.asked(context, pb.RecommendRequest, trace)
-        return await self.recommend(message, caller, trace)
+        return await self.answer("recommend", message, caller, trace)
 
     async def rank_call(self, context: Any, trace: Trace) -> Any:
         caller, message = await self.asked(context, pb.RankRequest, trace)
-        return await self.rank(message, caller, trace)
+        return await self.answer("rank", message, caller, trace)
 
     async def asked(self, context: Any, kind: Any, trace: Trace) -> tuple[Caller, Any]:
         """Who calls, and the only message. A call that nobody would be let in for is refused before that is read."""
@@ -49,15 +50,17 @@ class Answers:
             raise recommender.limiter.refuse()
         return recommender
 
-    async def recommend(self, message: Any, caller: Caller, trace: Trace) -> Any:
-        with trace("decode"):
-            wanted = codec.recommend_request(message)
-        return self.encoded(await self.answering().recommend(wanted, trace, caller.call()), trace)
+    async def answer(self, which: str, message: Any, caller: Caller, trace: Trace) -> Any:
+        ask, wanted = self.read(which, message, trace)
+        return self.encoded(await ask(wanted, trace, caller.call()), trace)
 
-    async def rank(self, message: Any, caller: Caller, trace: Trace) -> Any:
+    def read(self, which: str, message: Any, trace: Trace) -> tuple[Ask, Request]:
+        """Whom to ask, to `recommend` or to `rank`, and what. Raises NotReady or InvalidRequest."""
+        recommender = self.answering()
         with trace("decode"):
-            wanted = codec.rank_request(message)
-        return self.encoded(await self.answering().rank(wanted, trace, caller.call()), trace)
+            if which == "recommend":
+                return recommender.recommend, codec.recommend_request(message)
+            return recommender.rank, codec.rank_request(message)
 
     def encoded(self, answer: Recommendation, trace: Trace) -> Any:
         with trace("encode_protobuf"):

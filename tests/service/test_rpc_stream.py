@@ -13,9 +13,10 @@ from unittest.mock import AsyncMock
 import grpc
 import grpc.aio
 import pytest
+from msgspec.structs import replace
 
 from features.errors import FeatureStoreError
-from service.admission import Limiter
+from service.admission import GradientLimit, Limiter
 from service.events import LONGEST_LINE
 from service.rpc.patience import Writer
 from service.rpc.stream import MOST_IN_FLIGHT
@@ -104,6 +105,60 @@ async def test_so_many_are_in_flight_and_then_nothing_more_is_read(rpc: Rpc, mon
     assert len(entered) == MOST_IN_FLIGHT
     go.set()
     assert len(await asking) == 200
+
+
+BULK = (("endcap-priority", "bulk"),)
+
+
+@pytest.mark.parametrize("metadata", [BULK, ()], ids=["bulk", "ordinary"])
+async def test_a_client_that_sends_all_at_once_is_slowed_and_gets_every_answer_whole(
+    rpc: Rpc, metadata: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the gate is: none is refused, none degraded."""
+    limiter, recommender = rpc.app.api.answers.answering().limiter, rpc.app.api.answers.answering()
+    monkeypatch.setattr(limiter, "limit", GradientLimit(4, most=4))
+    patient_placements(recommender, monkeypatch)
+    found = await replies(rpc.stub.RecommendStream((recommend(str(n)) for n in range(300)), metadata=metadata))
+    assert len(found) == 300
+    assert not [one.problem for one in found.values() if one.HasField("problem")]
+    assert not [one.recommendation.degraded for one in found.values() if one.recommendation.degraded]
+    assert limiter.refused == {"interactive": 0, "bulk": 0}
+
+
+def patient_placements(recommender: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out because this machine is slow."""
+    monkeypatch.setattr(recommender, "most_s", 20.0)
+    get = recommender.placements.get
+
+    def patient(name: str) -> Any:
+        return replace(get(name), timeout_ms=20_000.0, max_timeout_ms=20_000.0)
+
+    monkeypatch.setattr(recommender.placements, "get", patient)
+
+
+async def test_bulk_waits_for_the_gate_no_longer_than_its_deadline(rpc: Rpc) -> None:
+    limiter = rpc.app.api.answers.answering().limiter
+    with limiter.admit(1.0), limiter.admit(1.0, bulk=True):
+        metadata = (*BULK, ("endcap-timeout-ms", "50"))
+        found = await replies(rpc.stub.RecommendStream(iter([recommend("a"), recommend("b")]), metadata=metadata))
+    assert {(one.problem.status, one.problem.type.rpartition(":")[2]) for one in found.values()} == {
+        (504, "deadline-exceeded")
+    }
+    assert limiter.refused["bulk"] == 0
+
+
+async def test_bulk_that_a_call_does_not_say_is_by_the_placement_and_waits(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = rpc.app.api.answers.answering()
+    get = recommender.placements.get
+    monkeypatch.setattr(recommender.placements, "get", lambda name: replace(get(name), priority="bulk"))
+    call = rpc.stub.RecommendStream()
+    with recommender.limiter.admit(1.0), recommender.limiter.admit(1.0, bulk=True):
+        await call.write(recommend("waits"))
+        await asyncio.sleep(0.1)
+    assert (await call.read()).recommendation.items and recommender.limiter.refused["bulk"] == 0
+    await call.done_writing()
 
 
 async def test_bytes_that_are_no_request_are_told_without_an_id(rpc: Rpc) -> None:
