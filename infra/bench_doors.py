@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[Cell, Figures], str]:
             beside, theft = (others() - others_s) / took_s, ((stolen() or 0.0) - stolen_s) / took_s
     state = (
         f"`make bench-doors`, {datetime.now(UTC):%Y-%m-%d}, {rounds} rounds of {arguments.seconds:g} s a measurement, "
-        f"on {machine().partition(',')[0]}. Other jobs had {beside:.1f} of its cores meanwhile, "
+        f"on {machine().partition(',')[0]}. Other jobs had {max(beside, 0.0):.1f} of its cores meanwhile, "
         f"the hypervisor {theft:.2f}."
     )
     return {cell: figures(cell, each) for cell, each in turns.items()}, state
