@@ -19,7 +19,7 @@ class RpcDoor:
 
     host: str
     port: int
-    per_process: float = 500.0
+    per_process: float = 1000.0
     connections: int = 16
 
     def encode(self, entry: Entry) -> RpcCall:
