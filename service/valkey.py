@@ -13,9 +13,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from service.errors import ServiceError
+
+if TYPE_CHECKING:
+    import redis
 
 START_S = STOP_S = 10.0
 
@@ -73,17 +76,23 @@ class EmbeddedValkey:
     def answers(self) -> bool:
         """Whether this directory's own server answers. Another's on the same port does not count."""
         import redis  # here, since most services have a server of their own
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
 
         try:
-            # Without the client's own retries: a refused connection is an answer, and they would wait seconds.
-            once = Retry(NoBackoff(), 0)
-            with redis.Redis(host=self.host, port=self.port, protocol=2, socket_timeout=2.0, retry=once) as client:
+            with self._client() as client:
                 directory = client.config_get("dir")
         except (redis.RedisError, OSError):
             return False
         return isinstance(directory, dict) and directory.get("dir") == str(self.directory)
+
+    def _client(self) -> redis.Redis:
+        """Without the client's own retries, for which it would wait seconds: a refused connection is an answer, and
+        so is one that ends at a shutdown."""
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(host=self.host, port=self.port, protocol=2, socket_timeout=2.0, retry=once)
 
     def stop(self) -> None:
         """Saves and ends the server if nobody else uses it, whoever started it."""
@@ -113,7 +122,7 @@ class EmbeddedValkey:
         """Ends a server that another process started."""
         import redis
 
-        with contextlib.suppress(redis.RedisError), redis.Redis(host=self.host, port=self.port, protocol=2) as client:
+        with contextlib.suppress(redis.RedisError), self._client() as client:
             client.shutdown()
         until = time.monotonic() + STOP_S
         while self.answers() and time.monotonic() < until:

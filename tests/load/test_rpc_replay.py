@@ -224,8 +224,8 @@ def test_processes_are_as_many_as_grpc_needs(tmp_path: Path, monkeypatch: pytest
     door = RpcDoor("shop", 8081)
     seen = survey(steady(tmp_path / "a.ndjson", "ok", 5000, 500.0), door)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    rates = [door.per_process * share for share in (0.9, 1.9, 7.5)]
-    assert [processes_for(seen, rate / 500, door) for rate in rates] == [1, 2, 8]
+    rates = [door.per_process * share for share in (0.9, 1.9, 3.5)]
+    assert [processes_for(seen, rate / 500, door) for rate in rates] == [1, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,7 @@ def test_what_cannot_be_opened_or_written_is_one_line_with_its_path(tmp_path: Pa
         pass
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_log(path: Path) -> None:
     """Four times the rows, the same memory: of writing and of reading."""
 

@@ -21,7 +21,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import web
 
 from service.accept import ARROW, JSON, NDJSON, PROTOBUF
 from service.http import patience
@@ -190,7 +189,8 @@ async def test_a_body_that_never_comes_is_told_and_its_connection_closed_at_ever
     """Whatever length it says that it has: nothing is kept for it."""
     monkeypatch.setattr("service.http.respond.BODY_TIMEOUT_S", 0.3)
     monkeypatch.setattr("service.http.intake.BODY_TIMEOUT_S", 0.3)
-    monkeypatch.setitem(web.RequestHandler.__init__.__kwdefaults__, "lingering_time", 0.1)  # else it reads on for 10 s
+    assert here.app.runner is not None and here.app.runner.server is not None
+    monkeypatch.setitem(here.app.runner.server._kwargs, "lingering_time", 0.1)  # else it reads on for LINGER_S
     before = peak()
 
     async def ask(door: Door) -> None:

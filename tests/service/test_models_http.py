@@ -157,6 +157,7 @@ async def test_of_two_promotions_at_once_one_is_made(here: Client, shop: Path) -
     assert Registry(shop / "models").read("default").generation == 1
 
 
+@pytest.mark.slow
 async def test_shoppers_are_answered_while_a_version_is_checked(here: Client) -> None:
     promoting = asyncio.create_task(here.post(PROMOTE.format("2"), headers=WITH_KEY))
     answered = 0
