@@ -13,7 +13,7 @@ import pytest
 from service.arrow_compression import bounded
 from service.errors import InvalidRequest, MalformedBody
 from service.jobs.arrow import MOST_UNPACKED, arrow_rows
-from tests.service.test_batch import stream
+from tests.service.batches import stream
 
 CODECS = ["zstd", "lz4"]
 FRAMES = re.compile(rb"\x28\xb5\x2f\xfd|\x04\x22\x4d\x18")

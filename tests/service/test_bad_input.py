@@ -26,9 +26,9 @@ from service.accept import ARROW, JSON, NDJSON, PROTOBUF
 from service.http import patience
 from service.http.patience import Patient
 from service.rpc.stubs import recommendations_pb2 as pb
+from tests.service.batches import stream
 from tests.service.conftest import Client, running
 from tests.service.oip import TOWER
-from tests.service.test_batch import stream
 from tests.service.test_many_arrow import peak
 
 

@@ -21,8 +21,8 @@ from ranking.batcher import LocalEngine
 from service.jobs import work
 from service.jobs.files import JobFiles
 from service.jobs.opened import JOBS
+from tests.service.batches import stream
 from tests.service.conftest import Client, running
-from tests.service.test_batch import stream
 
 NDJSON, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
 USERS = [f"u{n}" for n in range(12)]

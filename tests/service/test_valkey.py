@@ -14,7 +14,9 @@ from service.errors import ServiceError
 from service.valkey import EmbeddedValkey, free_port, taken
 
 
-def test_the_last_user_ends_it_and_no_other(tmp_path: Path) -> None:
+def test_the_last_user_ends_it_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: nothing asks an ended server again, as redis-py would for up to eleven seconds."""
+    monkeypatch.setattr("redis.retry.sleep", lambda seconds: pytest.fail(f"it waits {seconds} s to ask again"))
     port = free_port()
     first, second = (EmbeddedValkey(tmp_path, "127.0.0.1", port) for _ in range(2))
     first.start()
